@@ -1,0 +1,67 @@
+# Needs a Python >= 3.11 with venv; everything else is fetched into .venv and .cache.
+PYTHON ?= python3
+WORKERS ?= 1
+# Time zones come from the locked tzdata; the system's may be years old.
+export PYTHONTZPATH :=
+PY := .venv/bin/python
+# Only what is there: packages and kinds of tests may come and go.
+CODE := $(wildcard app agents tables channels schemas deploy bench tests)
+TYPED := $(foreach folder,app agents tables channels schemas deploy bench tests/sandbox,$(if $(wildcard $(folder)/*.py),$(folder)))
+# Without what opens sockets, but with what compares pages and tables with the code.
+COMPARED := openapi reasons topics config teams meter
+FAST := $(wildcard tests/rules tests/schemas tests/agents tests/cases tests/docs) \
+	$(wildcard $(foreach name,$(COMPARED),tests/*/test_$(name).py))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run stop test interop check format bench canary lock clean
+
+help: ## show this
+	@echo "A reminder service on Kafka. The two commands to know: make run, make test"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 ~ \2/p' Makefile | column -t -s '~' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' Makefile
+	@echo
+	@echo "  Variables: WORKERS=2, KAFKA_BOOTSTRAP=host:port (your cluster), KAFKA_PORT, WEB_PORT, SMTP_SINK_PORT,"
+	@echo "  REMINDERS_HOME (data, default .data), REMINDERS_CACHE (downloads, default .cache), PYTHON=python3.12"
+
+setup: ## make .venv from the lock file
+	@$(PYTHON) deploy/dev/bootstrap.py
+
+run: setup ## broker, worker and mail server, with a first reminder; Ctrl-C ends all
+	@$(PY) -m deploy.dev.run --workers $(WORKERS)
+
+stop: setup ## end what a killed 'make run' left
+	@$(PY) -m deploy.dev.stop
+
+test: setup ## every test, on a broker of its own
+	@$(PY) -m deploy.dev.broker fetch
+	@$(PY) -m pytest $(ARGS)
+
+interop: setup ## against Apicurio, Mailpit, Toxiproxy and promtool, fetched by go and mvn where they are not here
+	@$(PY) -m deploy.dev.broker fetch
+	@INTEROP=1 $(PY) -m pytest tests/interop $(ARGS)
+
+check: setup ## format, lint, types, layers and the fast tests; under a minute
+	@$(PY) -m ruff format --check $(CODE)
+	@$(PY) -m ruff check $(CODE)
+	@$(PY) -m mypy $(TYPED)
+	@.venv/bin/lint-imports
+	@HYPOTHESIS_PROFILE=fast $(PY) -m pytest -q -n auto -m "not kafka" $(FAST) || [ $$? -eq 5 ]
+
+format: setup ## let ruff format and mend what it can
+	@$(PY) -m ruff format $(CODE)
+	@$(PY) -m ruff check --fix $(CODE)
+
+bench: setup ## the figures, as ratios taken in one run
+	@$(PY) -m deploy.dev.broker fetch
+	@$(PY) -m bench $(ARGS)
+
+canary: setup ## personal data in every field, through every channel and failure: none may be found where none belongs
+	@$(PY) -m deploy.dev.broker fetch
+	@$(PY) -m pytest -q tests/kafka/test_canary.py tests/kafka/test_forget.py tests/kafka/test_retention.py $(ARGS)
+
+lock: setup ## write the lock files anew after a change of pyproject.toml (UPGRADE=-U for new versions)
+	@$(PY) -m deploy.dev.lock $(UPGRADE)
+
+clean: ## remove the environment and the caches, never the data
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,555 @@
+"""Deliver: the calls. An attempt is recorded as begun before its provider is called, and its outcome is recorded after.
+
+A call runs outside of units; its outcome comes back as a command. Right before it begins come the fence and the last
+look: is it still asked for, is it still in time?
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from agents import forgetting, gate
+from agents.breakers import Admitted, Breakers
+from agents.control import Control
+from agents.delivery import BUSY_MS, GRACE_MS, Delivering
+from agents.meter import Stage
+from agents.pacing import Pacing
+from agents.ports import NOTHING, Check, Command, Decision, Inbound, Job, Out, Store, View, Word
+from agents.routes import Routes
+from agents.suppressions import BOUNCED, STOP
+from agents.unit_of_work import Observer, raised_at
+from channels.base import ChannelAdapter, Outcome, Send
+from channels.http_answers import UNKNOWN_CODE
+from channels.send_only import NOT_ON_LIST
+from schemas import codec, ids
+from schemas.codec import Undecodable
+from schemas.names import LANES, Channel, Lane, OutcomeKind
+from schemas.quick import replace
+from schemas.records import Delivery, DeliveryAnswer, Message, RecipientDelivery, RecipientProfile, Stages
+from tables import caps, consent, deliveries, holding, quota, recipients
+from tables import due as index
+from tables.holds import Subject
+
+#: Outcomes after which a recipient has got nothing, so that it does not count against their caps.
+_NOT_SENT = frozenset(
+    {
+        OutcomeKind.REJECTED,
+        OutcomeKind.UNDELIVERABLE,
+        OutcomeKind.OPTED_OUT,
+        OutcomeKind.MISCONFIGURED,
+        OutcomeKind.HELD,
+        OutcomeKind.SKIPPED,
+    }
+)
+
+#: With this reason a call is held whose provider has had all calls that it may have today.
+DAILY_QUOTA = "daily_quota"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A call's outcome on its way to the partition's worker."""
+
+    key: bytes
+    delivery: Delivery
+    answer: DeliveryAnswer
+    gone: tuple[str, ...] = field(default=(), repr=False)
+    more: tuple[Out, ...] = field(default=(), repr=False)
+
+
+class Backlogs(Protocol):
+    """The part of the units that calls use."""
+
+    def give(self, partition: int, commands: Iterable[Command]) -> None:
+        """Add commands to the backlog of a partition."""
+
+    def parked(self, partition: int, room: str) -> int:
+        """Return how many inputs of a partition wait in a room."""
+
+    def call(self, room: str, count: int) -> int:
+        """Call up to ``count`` inputs out of a room; return how many."""
+
+
+def room_of(channel: Channel, lane: Lane) -> str:
+    """Return the room in which deliveries of a channel and lane wait for a slot."""
+    return f"{channel.value}/{lane.name}"
+
+
+class Calls:
+    """The calls in flight of one worker, their slots, and what becomes of them."""
+
+    def __init__(
+        self,
+        work: Delivering,
+        *,
+        store: Callable[[], Store],
+        publish: Callable[[list[Out]], Awaitable[None]],
+        owns: Callable[[int], bool],
+        fence: Check,
+        observer: Observer,
+        control: Control,
+        fatal: Callable[[str, BaseException | None], None],
+        breakers: Breakers | None = None,
+        pacing: Pacing | None = None,
+        quotas: Mapping[str, int] | None = None,
+    ) -> None:
+        self._work = work
+        self._store = store
+        self._publish = publish
+        self._owns = owns
+        self._fence = fence
+        self._observer = observer
+        self._control = control
+        self._fatal = fatal
+        self._routes = Routes(work, control, breakers, pacing, fence, quotas)
+        if pacing is not None:
+            pacing.wake = self._call_out
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[bytes] = set()
+        self._used: dict[Channel, int] = dict.fromkeys(work.adapters, 0)
+        #: What goes on: when it began, by the loop's clock, its limit in seconds, and what it is.
+        self._going_on: dict[bytes, tuple[float, float, str]] = {}
+        self.accepting = True
+        self.given_up = False
+        #: Whether a partition's withdrawals have all been read again; until then no call of it begins.
+        self.caught_up: Callable[[int], bool] = lambda partition: False
+        #: The units of the same app, which are made after what they call.
+        self.backlogs: Backlogs
+
+    # -- topics notifications.<channel>
+
+    def read(self, work: Delivering, record: Inbound) -> Job:
+        """Return the job of a record of a channel topic."""
+        try:
+            delivery = codec.decode(Delivery, record.value or b"")
+            message = codec.decode(Message, delivery.sealed.body)
+        except Undecodable as why:
+            return work.unreadable(record, why)
+        key = ids.delivery_key(delivery.recipient_id, delivery.reminder_id, delivery.delivery_id)
+        partition = record.partition
+        # A record has the time at which it was put into its batch, right after the gate's decision.
+        delivery = replace(
+            delivery,
+            stages=replace(delivery.stages or Stages(delivery.due_at), queued_at=round(record.timestamp * 1000)),
+        )
+
+        def run(view: View, now: int) -> Decision:
+            row = work.delivery(view, key)
+            if row is None or not deliveries.may_start(row, delivery):
+                return NOTHING
+            adapter = work.adapters.get(delivery.channel)
+            if adapter is None:
+                return self._refuse(key, row, delivery, OutcomeKind.UNDELIVERABLE, "channel_not_configured", now)
+            if delivery.deadline and delivery.deadline <= now:
+                return self._refuse(key, row, delivery, OutcomeKind.SKIPPED, "expired", now)
+            waits = not self.accepting or not self.caught_up(partition)
+            waits = waits or self._used[delivery.channel] >= work.concurrency(adapter)
+            counted = {} if waits else self._routes.within_quota(view, partition, key, adapter, now)
+            if counted is None:
+                until = quota.next_day(now)
+                return self._refuse(
+                    key, row, delivery, OutcomeKind.HELD, DAILY_QUOTA, now, spent=False, not_before=until
+                )
+            if waits or not self._routes.paced(key, adapter):
+                room = room_of(delivery.channel, LANES[delivery.priority])
+                if self.backlogs.parked(partition, room) >= work.room:
+                    return self._refuse(
+                        key, row, delivery, OutcomeKind.HELD, "busy", now, spent=False, not_before=now + BUSY_MS
+                    )
+                return Decision({}, park=room)
+            until = now + int(work.call_limit_s(adapter) * 1000) + GRACE_MS
+            begun = deliveries.started(row, delivery, now, until)
+            self._used[delivery.channel] += 1
+            self._open.add(key)
+
+            def begin() -> None:
+                self.begin(partition, key, delivery, message, adapter)
+
+            # Before the call, so that the fastest answer finds what it is about.
+            asked = work.replies.asked(delivery, message.address, now) if work.replies is not None else ()
+            return Decision({key: work.remembered(begun, now), **counted}, asked, after=(begin,))
+
+        return Job((key, *self._routes.counts(delivery.channel)), run, record)
+
+    def _refuse(
+        self,
+        key: bytes,
+        row: RecipientDelivery,
+        delivery: Delivery,
+        outcome: OutcomeKind,
+        reason: str,
+        now: int,
+        **more: object,
+    ) -> Decision:
+        work = self._work
+        answer = deliveries.answer(
+            delivery, delivery.delivery_id, outcome, reason, now, channel=delivery.channel, more=delivery.more, **more
+        )
+        return Decision(
+            {key: work.remembered(deliveries.ended(row, delivery.attempt, answer, now), now)}, (work.answered(answer),)
+        )
+
+    # -- calls
+
+    def begin(self, partition: int, key: bytes, delivery: Delivery, message: Message, adapter: ChannelAdapter) -> None:
+        """Begin a call whose attempt is on record."""
+        task = asyncio.create_task(self._call(partition, key, delivery, message, adapter))
+        self._tasks.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            # Its slot and its attempt would stay taken for ever, and nobody would learn of its outcome.
+            self._fatal("a call could not be ended", exc)
+
+    async def _call(
+        self, partition: int, key: bytes, delivery: Delivery, message: Message, adapter: ChannelAdapter
+    ) -> None:
+        limit_s = self._work.call_limit_s(adapter) + GRACE_MS / 1000
+        what = f"the call of {adapter.name} for {delivery.delivery_id}, attempt {delivery.attempt},"
+        self._going_on[key] = asyncio.get_running_loop().time(), limit_s, what
+        try:
+            await self._called(partition, key, delivery, message, adapter)
+        finally:
+            self._going_on.pop(key, None)
+
+    def overdue(self, now: float) -> list[tuple[str, float]]:
+        """Return each call that goes on though its limit is over, and for how many seconds it has been so."""
+        return [
+            (what, now - begun - limit_s) for begun, limit_s, what in self._going_on.values() if now > begun + limit_s
+        ]
+
+    async def _called(
+        self, partition: int, key: bytes, delivery: Delivery, message: Message, adapter: ChannelAdapter
+    ) -> None:
+        work = self._work
+        context = {
+            "reminder": delivery.reminder_id,
+            "delivery": delivery.delivery_id,
+            "attempt": delivery.attempt,
+            "channel": delivery.channel.value,
+            "provider": adapter.name,
+            "correlation_id": delivery.correlation_id,
+        }
+        await self._observer.stage(Stage.STARTED, partition, 1)
+        admitted = await self._routes.admitted(key, delivery, adapter)
+        started = work.clock()
+
+        def look(by: ChannelAdapter) -> Outcome | None:
+            return self._last_look(partition, key, delivery, message.address, by, work.clock())
+
+        outcome: Outcome | None
+        if isinstance(admitted, Outcome):
+            outcome, admitted = admitted, Admitted(())
+        else:
+            outcome = look(admitted.adapters[0])
+        called = outcome is None
+        if outcome is None:
+            self._fence("call")
+            if delivery.stages is not None:
+                queued = delivery.stages.queued_at
+                work.meter.lateness(Stage.QUEUED, delivery.channel, (queued - delivery.due_at) / 1000)
+            work.meter.lateness(Stage.CALLED, delivery.channel, (started - delivery.due_at) / 1000)
+            log.info("calling", extra=context)
+            await self._observer.stage(Stage.CALLED, partition, 1)
+            with work.meter.in_flight(delivery.channel):
+                outcome = await self._routes.through(
+                    delivery.channel, admitted, partial(self._send, delivery, message), look
+                )
+            await self._observer.stage(Stage.ANSWERED, partition, 1)
+        ended = work.clock()
+        if called:
+            work.meter.lateness(Stage.ANSWERED, delivery.channel, (ended - delivery.due_at) / 1000)
+        provider = outcome.provider or adapter.name
+        work.meter.call(delivery.channel, provider, (ended - started) / 1000)
+        work.meter.outcome(delivery.channel, provider, outcome.kind)
+        if outcome.reason == UNKNOWN_CODE:
+            work.meter.unknown_code(delivery.channel, provider)
+        log.info(
+            "called", extra=context | {"outcome": outcome.kind.value, "reason": outcome.reason, "code": outcome.code}
+        )
+        answer = _answer(delivery, outcome, started, ended)
+        self._used[delivery.channel] -= 1
+        told = self._told(delivery, message, outcome, ended)
+        if self._ours(partition):
+            self.backlogs.give(partition, [Word(Ended(key, delivery, answer, outcome.gone, told))])
+        else:
+            # The partition has a new owner, who knows the attempt only as begun: this is all it can ever learn.
+            await self._publish([work.answered(answer), *told])
+            self._open.discard(key)
+        if self.accepting:
+            self._call_out(delivery.channel, 1)
+
+    def _ours(self, partition: int) -> bool:
+        """Return whether the partition's worker may still write: until it is given up, then again once it is
+        assigned."""
+        return not self.given_up and (not self.accepting or self._owns(partition))
+
+    def _last_look(
+        self, partition: int, key: bytes, delivery: Delivery, address: str, adapter: ChannelAdapter, now: int
+    ) -> Outcome | None:
+        """Return why the call must not begin, None if it may."""
+        if not self.accepting:
+            return Outcome(OutcomeKind.HELD, "stopping", adapter.name, retry_after_s=0, reached=False)
+        if not self._control.fresh():
+            # Whoever cannot know of a hold begins no call.
+            return Outcome(OutcomeKind.HELD, "control_unknown", adapter.name, retry_after_s=1, reached=False)
+        record = self._control.holding(
+            Subject(delivery.channel.value, adapter.name, delivery.category, delivery.tenant, delivery.source)
+        )
+        if record is not None:
+            # Its release lets it go, a channel's too: what goes by the recipient's order has no channel to wait for.
+            wait_ms = (record.ends_at or now + self._work.review_ms) - now
+            reason = holding.reason(record.scope)
+            return Outcome(OutcomeKind.HELD, reason, adapter.name, retry_after_s=wait_ms / 1000, reached=False)
+        raw = self._store().get_rows(partition, [key])[0]
+        row = codec.decode(RecipientDelivery, raw[index.HEADER.size :]) if raw is not None else None
+        if row is None or delivery.ask <= row.withdrawn:
+            return Outcome(OutcomeKind.SKIPPED, "withdrawn", adapter.name, reached=False)
+        if delivery.deadline and delivery.deadline <= now:
+            return Outcome(OutcomeKind.SKIPPED, "expired", adapter.name, reached=False)
+        if (why := self._not_now(partition, delivery, adapter, now)) is not None:
+            return why
+        suppressions = self._work.suppressions
+        if suppressions is not None and not suppressions.fresh():
+            # Whoever cannot know of a STOP begins no call.
+            return Outcome(OutcomeKind.HELD, "suppressions_unknown", adapter.name, retry_after_s=1, reached=False)
+        if suppressed := self._work.suppressed(delivery.channel, address, delivery.category):
+            return Outcome(OutcomeKind.OPTED_OUT, suppressed, adapter.name, reached=False)
+        if not self._work.send_only_to.allows(delivery.channel, address):
+            # The gate looked too: by the list of a worker that was set up otherwise, perhaps.
+            return Outcome(OutcomeKind.SKIPPED, NOT_ON_LIST, adapter.name, reached=False)
+        return None
+
+    def _may_have(self, delivery: Delivery, address: str) -> bool:
+        """Return whether a further device may have a message, by the lists of this moment."""
+        work = self._work
+        return work.send_only_to.allows(delivery.channel, address) and not work.suppressed(
+            delivery.channel, address, delivery.category
+        )
+
+    def _told(self, delivery: Delivery, message: Message, outcome: Outcome, now: int) -> tuple[Out, ...]:
+        """Return what others must know of how a call ended."""
+        suppress = self._suppression(delivery, message, outcome, now)
+        told = (suppress,) if suppress is not None else ()
+        if self._work.replies is not None and (outcome.kind in _NOT_SENT or outcome.kind is OutcomeKind.DEFERRED):
+            told = (*told, *self._work.replies.taken_back(delivery, message.address, now))
+        return told
+
+    def _suppression(self, delivery: Delivery, message: Message, outcome: Outcome, now: int) -> Out | None:
+        """Return the record that lets nobody use the address again, where its provider says so."""
+        suppressions = self._work.suppressions
+        if suppressions is None or not outcome.reached:
+            return None
+        if outcome.kind is OutcomeKind.OPTED_OUT:
+            reason = STOP
+        elif outcome.kind is OutcomeKind.UNDELIVERABLE and outcome.blames_address:
+            reason = BOUNCED
+        else:
+            return None
+        return suppressions.record(delivery.channel, message.address, reason, now, outcome.provider)
+
+    def _not_now(self, partition: int, delivery: Delivery, adapter: ChannelAdapter, now: int) -> Outcome | None:
+        """Return what the recipient has said, or the hour has become, since the gate let the delivery pass."""
+        category = self._work.categories.of(delivery.category)
+        profile = RecipientProfile()
+        if delivery.recipient_id:
+            raw = self._store().get_rows(partition, [ids.profile_key(delivery.recipient_id)])[0]
+            if raw is not None:
+                profile = codec.decode(RecipientProfile, raw[index.HEADER.size :])
+        if forgetting.asked_before(profile, delivery.asked_at):
+            return Outcome(OutcomeKind.SKIPPED, "erased", adapter.name, reached=False)
+        match consent.look(profile, delivery.category, category, delivery.channel, now):
+            case consent.Refused(reason):
+                return Outcome(OutcomeKind.OPTED_OUT, reason, adapter.name, reached=False)
+            case consent.Held(reason, until):
+                wait_s = (until - now) / 1000
+                return Outcome(OutcomeKind.HELD, reason, adapter.name, retry_after_s=wait_s, reached=False)
+            case None:
+                return None
+
+    async def _send(self, delivery: Delivery, message: Message, adapter: ChannelAdapter) -> Outcome:
+        replies = self._work.replies
+        send = Send(
+            channel=delivery.channel,
+            address=message.address,
+            token=ids.provider_token(delivery.delivery_id),
+            reference=self._work.references.seal(ids.attempt_id(delivery.delivery_id, delivery.attempt)),
+            attempt=delivery.attempt,
+            created_ms=delivery.due_at,
+            due_ms=delivery.due_at,
+            deadline_ms=delivery.deadline,
+            name=message.name,
+            title=message.title,
+            text=message.text,
+            html=message.html,
+            data=message.data,
+            category=delivery.category,
+            tenant=delivery.tenant,
+            correlation_id=delivery.correlation_id,
+            reminder_id=delivery.reminder_id,
+            occurrence=delivery.occurrence,
+            recipient_id=delivery.recipient_id,
+            also=tuple(address for address in message.also if self._may_have(delivery, address)),
+            last_inbound_ms=max(
+                message.last_inbound_at, replies.wrote(delivery.channel, message.address) if replies else 0
+            ),
+            reply_hint=replies.hint(delivery) if replies else "",
+            **self._work.mail_links.of(delivery, message.address, self._work.categories.of(delivery.category)),
+        )
+        try:
+            async with asyncio.timeout(adapter.call_timeout_s):
+                outcome = await adapter.send(send)
+        except TimeoutError:
+            outcome = Outcome(OutcomeKind.MAYBE_SENT, "call_timeout", adapter.name)
+        except Exception as exc:  # noqa: BLE001  # a bug of ours says nothing of what has been sent
+            log.error("the adapter %s raised: %s", adapter.name, raised_at(exc))
+            outcome = Outcome(OutcomeKind.MAYBE_SENT, "bug", adapter.name, code=type(exc).__name__)
+        if outcome.kind is OutcomeKind.MAYBE_SENT and adapter.repeatable:
+            # Whoever got it knows the second copy by its token, so nobody need decide.
+            return replace(outcome, kind=OutcomeKind.DEFERRED)
+        return outcome
+
+    # -- commands
+
+    def said(self, word: Word) -> Job:
+        """Return the job of a call's outcome."""
+        ended = word.body
+        if not isinstance(ended, Ended):
+            raise TypeError("delivery knows no other word than the end of a call")
+        work = self._work
+
+        def run(view: View, now: int) -> Decision:
+            delivery, answer = ended.delivery, ended.answer
+            row = work.delivery(view, ended.key)
+            after = (lambda: self._open.discard(ended.key),)
+            rows, told = self._forget(view, ended, now)
+            told = (*told, *ended.more)
+            if row is None:
+                return Decision(rows, (work.answered(answer), *told), after)
+            # The ask may have been renewed while the call went on; core knows the attempt by the last one.
+            answer = replace(answer, ask=max(answer.ask, row.ask))
+            emits = [work.answered(answer)]
+            row = deliveries.ended(row, delivery.attempt, answer, now)
+            if deliveries.owes_withdrawal(row):
+                emits.append(work.answered(deliveries.withdrawn(row, delivery.correlation_id, now)))
+            if answer.outcome in _NOT_SENT:
+                rows = rows | self._uncounted(view, delivery)
+            return Decision(rows | {ended.key: work.remembered(row, now)}, (*emits, *told), after)
+
+        recipient_id = ended.delivery.recipient_id
+        return Job((ended.key, ids.profile_key(recipient_id)) if ended.gone and recipient_id else (ended.key,), run)
+
+    def _forget(self, view: View, ended: Ended, now: int) -> tuple[dict[bytes, bytes | None], tuple[Out, ...]]:
+        """Return what takes addresses that are gone from the recipient's contacts."""
+        work, delivery = self._work, ended.delivery
+        if not ended.gone:
+            return {}, ()
+        before = work.profile(view, delivery.recipient_id)
+        if before is None:
+            return {}, ()
+        after = recipients.forget(before, delivery.channel, ended.gone, ended.answer.started_at)
+        if after is None:
+            return {}, ()
+        log.info(
+            "contact forgotten",
+            extra={"delivery": delivery.delivery_id, "channel": delivery.channel.value, "reason": ended.answer.reason},
+        )
+        told, emits = gate.tell_links(work, view, delivery.recipient_id, before, after, now)
+        return told | {ids.profile_key(delivery.recipient_id): work.written(after, 0)}, emits
+
+    def _uncounted(self, view: View, delivery: Delivery) -> dict[bytes, bytes | None]:
+        """Return the row that no longer counts a delivery of which nothing was sent, if anything counts it."""
+        sends = self._work.sends(view, delivery.recipient_id)
+        left = caps.forgotten(sends, ids.provider_token(delivery.delivery_id)) if sends is not None else None
+        if left is None:
+            return {}
+        return {ids.sends_key(delivery.recipient_id): self._work.written(left, caps.due(left)) if left.passed else None}
+
+    def fired(self, key: bytes) -> Job:
+        """Return the job of a row whose time has come: a call in doubt, or a record to purge."""
+        work = self._work
+
+        def run(view: View, now: int) -> Decision:
+            if not key.startswith(b"d/"):
+                raw = view.get(key)
+                return Decision({key: None}) if raw is not None and 0 < index.unpack(raw).due_ms <= now else NOTHING
+            row = work.delivery(view, key)
+            raw = view.get(key)
+            if row is None or raw is None or index.unpack(raw).due_ms > now:
+                return NOTHING
+            late = deliveries.overdue(row, now)
+            if late is None:
+                return Decision({key: None})
+            if key in self._open:
+                # It is our own, and its hard limit will end it: look again then.
+                return Decision({key: work.written(row, now + GRACE_MS)})
+            adapter = work.adapters.get(row.channel)
+            answer = deliveries.doubt(row, late, now, repeatable=adapter is not None and adapter.repeatable)
+            work.meter.outcome(row.channel, "", answer.outcome)
+            emits = [work.answered(answer)]
+            row = deliveries.ended(row, late.attempt, answer, now)
+            if deliveries.owes_withdrawal(row):
+                emits.append(work.answered(deliveries.withdrawn(row, "", now)))
+            return Decision({key: work.remembered(row, now)}, tuple(emits))
+
+        return Job((key,), run)
+
+    # -- partitions come and go
+
+    def resume(self) -> None:
+        """Begin calls again: the rebalance is over."""
+        self.accepting, self.given_up = True, False
+        self.summon()
+
+    def summon(self) -> None:
+        """Call what waits for the slots that are free."""
+        for channel, adapter in self._work.adapters.items():
+            self._call_out(channel, self._work.concurrency(adapter) - self._used[channel])
+
+    def _call_out(self, channel: Channel, slots: int) -> None:
+        """Call what waits for the slots of a channel, urgent before normal before bulk."""
+        for lane in Lane:
+            if slots <= 0:
+                return
+            slots -= self.backlogs.call(room_of(channel, lane), slots)
+
+    async def drain(self, limit_s: float) -> None:
+        """Begin no call any more and wait for those in flight, up to ``limit_s``; what outlives it publishes its own
+        outcome."""
+        self.accepting = False
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limit_s)
+
+
+def _answer(delivery: Delivery, outcome: Outcome, started: int, ended: int) -> DeliveryAnswer:
+    retry_after = outcome.retry_after_s
+    unspent = outcome.kind is OutcomeKind.MISCONFIGURED or not outcome.reached
+    return deliveries.answer(
+        delivery,
+        delivery.delivery_id,
+        outcome.kind,
+        outcome.reason,
+        ended,
+        channel=delivery.channel,
+        provider=outcome.provider,
+        provider_id=outcome.provider_id,
+        code=outcome.code,
+        detail=_detail(outcome.detail, delivery.template),
+        not_before=ended + int(retry_after * 1000) if retry_after is not None else 0,
+        spent=not unspent,
+        more=delivery.more,
+        cost_micros=outcome.cost_micros,
+        started_at=started,
+    )
+
+
+def _detail(said: str, template: str) -> str:
+    """Return what is told of a call, with the version of the template that it was rendered with."""
+    return "; ".join(part for part in (said, f"template {template}" if template else "") if part)

@@ -1,0 +1,58 @@
+"""The keys of sealed reminders: kept in the recipients' partition, used by the gate alone."""
+
+from dataclasses import dataclass
+
+from agents.delivery import Delivering
+from agents.ports import View
+from schemas import codec, ids
+from schemas.names import OutcomeKind
+from schemas.quick import replace
+from schemas.records import Content, DeliveryRequest, RecipientLink
+from schemas.sealing import CLEAR, CONTENT, Unopened
+
+#: How long a request waits whose content is of another key: core asks again with what it has by then, in ms.
+ANOTHER_KEY_MS = 1_000
+#: How long one waits whose master key this worker does not have, in ms: somebody has to set it.
+MASTER_UNKNOWN_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A content that does not open, and what becomes of its request. ``wait_ms`` 0: it never will."""
+
+    outcome: OutcomeKind
+    reason: str
+    wait_ms: int = 0
+
+
+def opened(work: Delivering, view: View, request: DeliveryRequest) -> Content | Closed:
+    """Return what a request says, or why nobody can read it any more, or not now."""
+    if request.sealed.key_id == CLEAR:
+        return codec.decode(Content, request.sealed.body)
+    raw = view.get(ids.link_key(request.recipient_id, request.reminder_id))
+    wrapped = work.link(raw).wrapped_key if raw is not None else b""
+    try:
+        return codec.decode(Content, work.sealing.open(request.reminder_id, CONTENT, request.sealed, wrapped))
+    except Unopened as why:
+        match why.reason:
+            case "another_key":
+                return Closed(OutcomeKind.HELD, "another_key", ANOTHER_KEY_MS)
+            case "master_unknown":
+                return Closed(OutcomeKind.MISCONFIGURED, "sealed_with_unknown_key", MASTER_UNKNOWN_MS)
+            case "key_gone":
+                return Closed(OutcomeKind.SKIPPED, "key_gone")
+            case _:
+                return Closed(OutcomeKind.REJECTED, "sealed_damaged")
+
+
+def with_key(link: RecipientLink, wrapped: bytes) -> RecipientLink:
+    """Return a link with the newest key of its reminder's content; one that comes without keeps what it has."""
+    return replace(link, wrapped_key=wrapped) if wrapped else link
+
+
+def until(link: RecipientLink, now: int, retention_ms: int) -> int:
+    """Return when the link of a reminder that has ended is purged, in ms UTC.
+
+    Its key outlives the reminder's own row: while that stands, it can be sent again.
+    """
+    return now + (2 if link.wrapped_key else 1) * retention_ms

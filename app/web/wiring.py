@@ -1,0 +1,248 @@
+"""The views of a real app: ports made from what the app has. The composition root calls these."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agents.publisher import partition_of
+from agents.suppressions import Desk, Suppressions
+from app.callers import Callers, networks
+from app.config import Role, Settings
+from app.kafka import producer_options
+from app.template_preview import words_of
+from app.tokens import Keyring
+from app.topics import TopicNames
+from app.web.console.desk import KafkaDesk
+from app.web.outlet import KafkaOutlet
+from app.web.ports import CallbackPorts, CorePorts, DeliveryPorts, LinkPorts, Metrics, PreferencePorts, Waits
+from app.web.routing import GroupOwners, RowStore, StoreRows, forward
+from app.web.views import attach_core, attach_delivery
+from app.web.vitals import Vitals
+from channels import send_only
+from schemas import codec, ids
+from schemas.links import Links
+from schemas.records import ControlRecord, RecipientProfile
+from schemas.references import References
+from tables import due
+from tables.consent import DAY_MS, Categories
+
+#: Holds that ``/ready`` names.
+MOST_HELD = 100
+
+
+#: Faust's settings under which none of its own pages shows rows, workers or statistics.
+FAUST_PAGES_OFF = {
+    "web_tables_enabled": False,
+    "web_router_enabled": False,
+    "web_stats_enabled": False,
+    "web_graph_enabled": False,
+    "web_metrics_enabled": False,
+}
+
+
+def serve_core(
+    app: Any,
+    settings: Settings,
+    meter: Metrics,
+    owned: Callable[[], set[int]],
+    store: Callable[[], RowStore],
+    stuck: Callable[[], list[str]],
+    providers: Callable[[], list[dict[str, object]]],
+    waits: Waits | None = None,
+) -> Vitals:
+    """Give a core app its views. ``owned``: partitions that are assigned, recovered and at work; ``stuck``: what does
+    not move; ``waits``: what waits for a texted answer."""
+    vitals = _vitals(app, settings, Role.CORE, owned, stuck)
+    names = TopicNames.of(settings)
+    outlet = KafkaOutlet(
+        producer_options(settings), names.reminders, settings.partitions, timeout_s=settings.fencing.publish_s
+    )
+
+    def control() -> Iterable[ControlRecord]:
+        records: Mapping[str, ControlRecord] = app.parts.control.records
+        return records.values()
+
+    controls = KafkaOutlet(
+        producer_options(settings), names.control, settings.partitions, timeout_s=settings.fencing.publish_s
+    )
+    callbacks, lines = _callbacks(settings, names, waits)
+    suppressions = KafkaOutlet(
+        producer_options(settings), names.suppressions, settings.partitions, timeout_s=settings.fencing.publish_s
+    )
+    web = settings.web
+    ports = CorePorts(
+        vital=vitals,
+        metrics=meter,
+        keys=_keys(settings),
+        rows=StoreRows(
+            store=store,
+            at_work=owned,
+            partitions=settings.partitions,
+        ),
+        owners=GroupOwners(
+            distribution=lambda: app.assignor.changelog_distribution,
+            changelog=names.reminders_changelog,
+            partitions=settings.partitions,
+            own=str(app.conf.canonical_url),
+        ),
+        forward=forward,
+        outlet=outlet,
+        partitions=settings.partitions,
+        desk=KafkaDesk(settings, control, controls),
+        quota_per_minute=settings.web.quota_per_minute,
+        callbacks=callbacks,
+        links=LinkPorts(links_of(settings), suppressions) if web.public_url else None,
+        providers=providers,
+        callers=Callers(web.caller_per_minute, networks(web.proxies), time.monotonic),
+        words=words_of(settings),
+        beside=f"http://{_beside(web.bind)}:{web.delivery_port}" if web.public_url else "",
+    )
+    attach_core(app, ports)
+
+    async def close(_app: object) -> None:
+        for line in (outlet, controls, suppressions, *lines):
+            await line.close()
+
+    app.web.web_app.on_cleanup.append(close)
+    return vitals
+
+
+def links_of(settings: Settings) -> Links:
+    """Return what makes and reads the links in messages."""
+    return Links(settings.callback_keys, settings.web.public_url, settings.web.link_days * DAY_MS)
+
+
+def _callbacks(
+    settings: Settings, names: TopicNames, waits: Waits | None
+) -> tuple[CallbackPorts | None, list[KafkaOutlet]]:
+    """Return what providers' news need, where a provider is told of this server."""
+    twilio = settings.twilio
+    if not twilio.callback_url or waits is None:
+        return None, []
+    receipts, suppressions, replies = (
+        KafkaOutlet(producer_options(settings), topic, settings.partitions, timeout_s=settings.fencing.publish_s)
+        for topic in (names.receipts, names.suppressions, names.replies)
+    )
+    ports = CallbackPorts(
+        base=twilio.callback_url,
+        twilio_token=twilio.auth_token,
+        references=References(settings.callback_keys),
+        receipts=receipts,
+        suppressions=suppressions,
+        desk=Desk(settings.rules.address_hash),
+        waits=waits,
+        replies=replies,
+        help=twilio.reply_help,
+    )
+    return ports, [receipts, suppressions, replies]
+
+
+def serve_delivery(
+    app: Any,
+    settings: Settings,
+    meter: Metrics,
+    owned: Callable[[], set[int]],
+    stuck: Callable[[], list[str]],
+    providers: Callable[[], list[dict[str, object]]],
+    store: Callable[[], RowStore],
+    suppressed: Suppressions,
+    categories: Categories,
+) -> Vitals:
+    """Give a delivery app its views. ``store``: of the recipients; ``suppressed``: the addresses that must not be
+    used."""
+    vitals = _vitals(app, settings, Role.DELIVERY, owned, stuck)
+    names, web = TopicNames.of(settings), settings.web
+    recipients, suppressions = (
+        KafkaOutlet(producer_options(settings), topic, settings.partitions, timeout_s=settings.fencing.publish_s)
+        for topic in (names.recipients, names.suppressions)
+    )
+    preferences = PreferencePorts(
+        links=links_of(settings),
+        profiles=_Profiles(store, owned, settings.partitions),
+        owners=GroupOwners(
+            distribution=lambda: app.assignor.changelog_distribution,
+            changelog=names.recipients_changelog,
+            partitions=settings.partitions,
+            own=str(app.conf.canonical_url),
+        ),
+        forward=forward,
+        recipients=recipients,
+        suppressions=suppressions,
+        desk=Desk(settings.rules.address_hash),
+        categories=categories,
+        why=suppressed.why,
+        why_known=suppressed.fresh,
+    )
+    ports = DeliveryPorts(
+        vital=vitals,
+        metrics=meter,
+        keys=_keys(settings),
+        providers=providers,
+        preferences=preferences if web.public_url else None,
+        callers=Callers(web.caller_per_minute, networks(web.proxies), time.monotonic),
+    )
+    attach_delivery(app, ports)
+
+    async def close(_app: object) -> None:
+        await recipients.close()
+        await suppressions.close()
+
+    app.web.web_app.on_cleanup.append(close)
+    return vitals
+
+
+@dataclass(frozen=True, slots=True)
+class _Profiles:
+    """Recipients out of this worker's own store."""
+
+    store: Callable[[], RowStore]
+    at_work: Callable[[], set[int]]
+    partitions: int
+
+    def profile(self, recipient_id: str) -> RecipientProfile | None:
+        """Return what is known of a recipient. Raises LookupError while its partition is not recovered here."""
+        partition = partition_of(recipient_id.encode(), self.partitions)
+        if partition not in self.at_work():
+            raise LookupError(partition)
+        raw = self.store().get_rows(partition, [ids.profile_key(recipient_id)])[0]
+        return None if raw is None else codec.decode(RecipientProfile, raw[due.HEADER.size :])
+
+
+def _beside(bind: str) -> str:
+    """Return the host of the delivery worker on this machine, as a URL has it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104 - where it listens, not where to listen
+    return f"[{host}]" if ":" in host else host
+
+
+def _keys(settings: Settings) -> Keyring:
+    return Keyring(settings.web.token, settings.web.tokens_file)
+
+
+def _vitals(
+    app: Any, settings: Settings, role: Role, owned: Callable[[], set[int]], stuck: Callable[[], list[str]]
+) -> Vitals:
+    def recovering() -> str:
+        if app.should_stop:
+            return "stopping"
+        if app.rebalancing:
+            return "the consumer group is rebalancing"
+        if not app.tables.actives_ready:
+            return "tables are being recovered"
+        return ""
+
+    entries = send_only.read(settings.rules.send_only_to)[0].entries
+
+    def notices() -> dict[str, object]:
+        held = sorted({record.scope for record in app.parts.control.active()})[:MOST_HELD]
+        return ({"held": held} if held else {}) | ({"send_only_to": entries} if entries else {})
+
+    return Vitals(
+        role=role,
+        busy_since=lambda: app.parts.units.busy_since,
+        heard=lambda: float(app.parts.fence.age()),
+        recovering=recovering,
+        partitions=owned,
+        notices=notices,
+        stuck=stuck,
+    )

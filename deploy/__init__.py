@@ -1,0 +1,1 @@
+"""What runs the service: the development environment and the files for operators."""

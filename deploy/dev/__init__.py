@@ -1,0 +1,1 @@
+"""The development environment: bootstrap, broker, supervisor and the commands behind make."""

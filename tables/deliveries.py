@@ -1,0 +1,221 @@
+"""What delivery remembers of one delivery, and what a request, a withdrawal or the end of a call does with it. Pure.
+
+A delivery row (``d/``) is why nothing is sent twice: asks up to ``withdrawn`` are dead, an ask older than the last is
+ignored, and an attempt that has ended is answered from its record.
+"""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from schemas import ids
+from schemas.names import AnswerKind, AttemptState, Channel, OutcomeKind
+from schemas.quick import replace
+from schemas.records import Attempt, Delivery, DeliveryAnswer, DeliveryRequest, RecipientDelivery, Stages
+
+#: Without a call, these say nothing of the attempt: asked for again, it is looked at afresh.
+_ASK_ANEW = frozenset({OutcomeKind.DEFERRED, OutcomeKind.HELD, OutcomeKind.MISCONFIGURED})
+
+#: Attempts remembered with their outcomes; older ones can no longer be asked for.
+KEPT_ATTEMPTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a request leads to. ``row`` None: nothing to write. ``proceed``: pass the delivery on to its channel."""
+
+    row: RecipientDelivery | None
+    answers: tuple[DeliveryAnswer, ...] = ()
+    proceed: bool = False
+
+
+NOTHING = Verdict(None)
+
+
+def delivery_id(row: RecipientDelivery) -> str:
+    """Return the id of the delivery that a row remembers."""
+    return ids.delivery_id(row.reminder_id, row.occurrence, row.round, row.step)
+
+
+def attempt_of(row: RecipientDelivery, number: int) -> Attempt | None:
+    """Return what is remembered of an attempt."""
+    return next((a for a in row.attempts if a.attempt == number), None)
+
+
+def with_attempt(row: RecipientDelivery, attempt: Attempt) -> RecipientDelivery:
+    """Return the row with an attempt added or replaced."""
+    attempts = [a for a in row.attempts if a.attempt != attempt.attempt]
+    attempts.append(attempt)
+    attempts.sort(key=lambda a: a.attempt)
+    return replace(row, attempts=tuple(attempts[-KEPT_ATTEMPTS:]))
+
+
+def new(request: DeliveryRequest, now: int) -> RecipientDelivery:
+    """Return the row of a delivery that is asked for, or withdrawn, for the first time."""
+    return RecipientDelivery(
+        request.reminder_id, request.recipient_id, request.occurrence, request.round, request.step, 0, first_at=now
+    )
+
+
+def ask(row: RecipientDelivery, request: DeliveryRequest, now: int, oldest: int) -> Verdict:
+    """Judge a request to deliver. ``oldest``: a request asked before it (ms UTC) may be one whose record is purged."""
+    if request.ask <= row.withdrawn or request.ask < row.ask:
+        return NOTHING
+    known = attempt_of(row, request.attempt)
+    renewed = replace(row, ask=request.ask)
+    if known is not None:
+        match known.state:
+            case AttemptState.STARTED:
+                return Verdict(renewed) if request.ask > row.ask else NOTHING
+            case AttemptState.ENDED:
+                outcome = known.outcome
+                if outcome is not None and (outcome.spent or outcome.ask == request.ask):
+                    return Verdict(renewed, (replace(outcome, ask=request.ask),))
+            case AttemptState.ASKED | AttemptState.UNKNOWN:
+                if request.ask == row.ask:
+                    return NOTHING
+    if request.asked_at < oldest:
+        stale = answer(request, delivery_id(row), OutcomeKind.HELD, "stale_ask", now, spent=False)
+        return Verdict(ended(renewed, request.attempt, stale, now), (stale,))
+    return Verdict(with_attempt(renewed, Attempt(request.attempt, AttemptState.ASKED, now)), proceed=True)
+
+
+def withdraw(row: RecipientDelivery, request: DeliveryRequest, now: int) -> Verdict:
+    """Judge a withdrawal: kill every ask up to its own, and answer unless a call has begun, whose outcome will
+    answer."""
+    row = replace(row, withdrawn=max(row.withdrawn, request.ask))
+    if in_flight(row):
+        return Verdict(row)
+    last = row.attempts[-1] if row.attempts else None
+    answers = [withdrawn(row, request.correlation_id, now)]
+    if last is not None and last.outcome is not None and last.outcome.spent:
+        answers.insert(0, last.outcome)
+    return Verdict(row, tuple(answers))
+
+
+def in_flight(row: RecipientDelivery) -> bool:
+    """Return whether a call has begun of which nothing has been heard yet."""
+    return any(a.state is AttemptState.STARTED for a in row.attempts)
+
+
+def owes_withdrawal(row: RecipientDelivery) -> bool:
+    """Return whether a withdrawal that found a call in flight can be answered now."""
+    return row.withdrawn >= row.ask and not in_flight(row)
+
+
+def withdrawn(row: RecipientDelivery, correlation_id: str, now: int) -> DeliveryAnswer:
+    """Return the word that no call will begin for the asks up to the withdrawal."""
+    return DeliveryAnswer(
+        AnswerKind.WITHDRAWN,
+        row.reminder_id,
+        delivery_id(row),
+        row.occurrence,
+        row.round,
+        row.step,
+        ask=row.withdrawn,
+        ended_at=now,
+        correlation_id=correlation_id,
+    )
+
+
+def may_start(row: RecipientDelivery | None, delivery: Delivery) -> bool:
+    """Return whether a channel may begin the call for a delivery: it is asked for, not withdrawn, and not begun before.
+
+    An ask that was renewed meanwhile does not take the older copy's place in the queue: whichever comes first begins,
+    or a queue longer than a lease would never be served.
+    """
+    if row is None or delivery.ask > row.ask or delivery.ask <= row.withdrawn:
+        return False
+    known = attempt_of(row, delivery.attempt)
+    return known is not None and known.state is AttemptState.ASKED
+
+
+def started(row: RecipientDelivery, delivery: Delivery, now: int, until: int) -> RecipientDelivery:
+    """Return the row with the attempt begun; without an outcome by ``until`` it is in doubt."""
+    row = replace(row, channel=delivery.channel)
+    return with_attempt(row, Attempt(delivery.attempt, AttemptState.STARTED, now, until))
+
+
+def ended(row: RecipientDelivery, number: int, outcome: DeliveryAnswer, now: int) -> RecipientDelivery:
+    """Return the row with the attempt's outcome recorded."""
+    return with_attempt(row, Attempt(number, AttemptState.ENDED, now, 0, outcome))
+
+
+def overdue(row: RecipientDelivery, now: int) -> Attempt | None:
+    """Return an attempt that has begun and should have ended by now."""
+    return next((a for a in row.attempts if a.state is AttemptState.STARTED and a.until <= now), None)
+
+
+def due(row: RecipientDelivery, now: int, retention_ms: int) -> int:
+    """Return when the row must be looked at: when a call in flight is in doubt, else when it is purged."""
+    until = [a.until for a in row.attempts if a.state is AttemptState.STARTED]
+    return min(until) if until else now + retention_ms
+
+
+def doubt(row: RecipientDelivery, attempt: Attempt, now: int, *, repeatable: bool = False) -> DeliveryAnswer:
+    """Return the answer about a call that began and was never heard of again. ``repeatable``: a second copy of it does
+    no harm, so it is only late."""
+    return DeliveryAnswer(
+        AnswerKind.OUTCOME,
+        row.reminder_id,
+        delivery_id(row),
+        row.occurrence,
+        row.round,
+        row.step,
+        attempt.attempt,
+        row.ask,
+        OutcomeKind.DEFERRED if repeatable else OutcomeKind.MAYBE_SENT,
+        "no_outcome",
+        row.channel,
+        started_at=attempt.at,
+        ended_at=now,
+        stages=Stages(called_at=attempt.at, answered_at=now),
+    )
+
+
+def gated(request: DeliveryRequest, now: int) -> Stages:
+    """Return the way of an attempt up to the gate's decision."""
+    return replace(request.stages or Stages(request.due_at, claimed_at=request.asked_at), gated_at=now)
+
+
+def _answered(asked: DeliveryRequest | Delivery, now: int, started: int) -> Stages:
+    match asked:
+        case DeliveryRequest():
+            way = gated(asked, now)
+        case Delivery():
+            way = asked.stages or Stages(asked.due_at, claimed_at=asked.asked_at)
+        case other:
+            assert_never(other)
+    return replace(way, called_at=started, answered_at=now)
+
+
+def answer(
+    request: DeliveryRequest | Delivery,
+    delivery_id: str,
+    outcome: OutcomeKind,
+    reason: str,
+    now: int,
+    *,
+    channel: Channel = Channel.ANY,
+    **more: object,
+) -> DeliveryAnswer:
+    """Return the outcome of an attempt. Unless it says so itself, it is spent if a call was made or the answer is
+    final."""
+    started = more.get("started_at")
+    more.setdefault("spent", bool(started) or outcome not in _ASK_ANEW)
+    more.setdefault("stages", _answered(request, now, started if isinstance(started, int) else 0))
+    return DeliveryAnswer(
+        kind=AnswerKind.OUTCOME,
+        reminder_id=request.reminder_id,
+        delivery_id=delivery_id,
+        occurrence=request.occurrence,
+        round=request.round,
+        step=request.step,
+        attempt=request.attempt,
+        ask=request.ask,
+        outcome=outcome,
+        reason=reason,
+        channel=channel,
+        ended_at=now,
+        correlation_id=request.correlation_id,
+        **more,  # type: ignore[arg-type]
+    )

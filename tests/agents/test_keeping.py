@@ -1,0 +1,155 @@
+"""A sealed content from intake to the gate: core keeps nothing readable, and the gate opens while the key is there."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agents import gate
+from agents.ports import Decision
+from schemas import codec, ids
+from schemas.names import AnswerKind, Channel, OutcomeKind, RecipientAction, RequestKind
+from schemas.records import (
+    Delivery,
+    DeliveryAnswer,
+    DeliveryRequest,
+    Message,
+    Policy,
+    RecipientEvent,
+    ReminderEvent,
+    Step,
+)
+from schemas.sealing import Sealing
+from tables import lifecycle, transition
+from tests.agents.test_forgetting import CANARY, Partition
+from tests.agents.test_intake import NOW, Intake
+
+SEALING = Sealing.of(("the key of this test's house",))
+STEPS = (Step(Channel.EMAIL, address=CANARY),)
+EVENT = ReminderEvent("clinic/1", recipient_id="anna", at=NOW + 3_600_000, text=CANARY, steps=STEPS)
+
+
+class Whole:
+    """Intake and gate, sealed."""
+
+    def __init__(self) -> None:
+        self.intake = Intake()
+        object.__setattr__(self.intake.core, "sealing", SEALING)
+        self.partition = Partition(now=NOW)
+        object.__setattr__(self.partition.work, "sealing", SEALING)
+        self.offset = 0
+
+    def take(self, event: ReminderEvent) -> list[DeliveryRequest]:
+        """Let intake take an event, and the gate what it says to delivery."""
+        decision = self.intake.take(event)
+        assert CANARY.encode() not in b"".join(row or b"" for row in decision.rows.values())
+        assert CANARY.encode() not in b"".join(out.value or b"" for out in decision.emits)
+        words = [codec.decode(DeliveryRequest, o.value or b"") for o in decision.emits if o.topic == "requests"]
+        for word in words:
+            self.gate(word)
+        return words
+
+    def request(self) -> DeliveryRequest:
+        """Return what core asks of delivery when the reminder is due."""
+        row = self.intake.row()
+        assert row.open is not None
+        step = lifecycle.fire("clinic/1", row, row.open.due, row.open.due, self.intake.core.rules)
+        (asked,) = [e for e in step.emits if isinstance(e, DeliveryRequest)]
+        return replace(asked, asked_at=self.partition.now)
+
+    def gate(self, request: DeliveryRequest) -> Decision:
+        """Let the gate read a request."""
+        self.offset += 1
+        record: Any = SimpleNamespace(
+            topic="requests", partition=0, offset=self.offset, key=b"k", value=codec.encode(request), timestamp=0.0
+        )
+        decision = gate.read_request(self.partition.work, record).run(self.partition.view, self.partition.now)
+        for key, row in decision.rows.items():
+            assert row is not None
+            self.partition.view[key] = row
+        return decision
+
+    def sent(self, request: DeliveryRequest) -> Message | DeliveryAnswer:
+        """Return the message that goes to its channel, or what core is told."""
+        (out,) = self.gate(request).emits
+        if out.topic == "outcomes":
+            return codec.decode(DeliveryAnswer, out.value or b"")
+        return codec.decode(Message, codec.decode(Delivery, out.value or b"").sealed.body)
+
+
+def refused(answer: Message | DeliveryAnswer) -> tuple[OutcomeKind, str]:
+    assert isinstance(answer, DeliveryAnswer)
+    return answer.outcome, answer.reason
+
+
+@pytest.mark.parametrize("recipient", ["anna", ""])
+def test_core_keeps_nothing_that_can_be_read_and_the_gate_opens(recipient: str) -> None:
+    whole = Whole()
+    whole.take(replace(EVENT, recipient_id=recipient))
+    message = whole.sent(whole.request())
+    assert isinstance(message, Message)
+    assert (message.address, CANARY in message.text) == (CANARY, True)
+
+
+def test_a_new_text_has_a_new_key_and_an_older_request_is_asked_for_again() -> None:
+    whole = Whole()
+    whole.take(EVENT)
+    older = whole.request()
+    whole.take(replace(EVENT, text=CANARY + " again"))
+    assert refused(whole.sent(older)) == (OutcomeKind.HELD, "another_key")
+    message = whole.sent(replace(whole.request(), ask=9))
+    assert isinstance(message, Message)
+    assert CANARY + " again" in message.text
+
+
+def test_without_the_key_nobody_reads_it_any_more() -> None:
+    whole = Whole()
+    whole.take(EVENT)
+    request = whole.request()
+    told = whole.partition.read(RecipientEvent("anna", RecipientAction.ERASE))
+    assert [a.reminder_id for a in told if a.kind is AnswerKind.ERASED] == ["clinic/1"]
+    assert whole.partition.work.link(whole.partition.view[ids.link_key("anna", "clinic/1")] or b"").wrapped_key == b""
+    later = replace(request, asked_at=whole.partition.now + 1)
+    assert refused(whole.sent(later)) == (OutcomeKind.SKIPPED, "key_gone")
+
+
+def test_one_reminder_alone_is_erased_with_its_key() -> None:
+    whole = Whole()
+    whole.take(replace(EVENT, recipient_id=""))
+    request = whole.request()
+    d = whole.intake.row().definition
+    assert d is not None
+    whole.gate(transition.link_request(RequestKind.ERASE, "clinic/1", 9, d, NOW))
+    assert refused(whole.sent(request)) == (OutcomeKind.SKIPPED, "key_gone")
+
+
+def test_without_the_master_key_it_is_held_and_not_lost() -> None:
+    whole = Whole()
+    whole.take(EVENT)
+    object.__setattr__(whole.partition.work, "sealing", Sealing.of(("some other key of another house",)))
+    answer = whole.sent(whole.request())
+    assert refused(answer) == (OutcomeKind.MISCONFIGURED, "sealed_with_unknown_key")
+    assert isinstance(answer, DeliveryAnswer)
+    assert not answer.spent
+
+
+def test_what_was_in_clear_before_is_sent_as_it_was_and_what_escalates_stays_so() -> None:
+    whole = Whole()
+    object.__setattr__(whole.intake.core, "sealing", Sealing())
+    whole.intake.take(EVENT)
+    assert isinstance(whole.sent(whole.request()), Message)
+    object.__setattr__(whole.intake.core, "sealing", SEALING)
+    policy = Policy(nag_every_s=60, nag_max=1, escalate_to=("bob",))
+    whole.intake.take(replace(EVENT, policy=policy, text="Other"))
+    assert whole.request().sealed.key_id == 0
+
+
+def test_the_sealed_part_of_another_reminder_opens_nowhere_else() -> None:
+    whole = Whole()
+    whole.take(EVENT)
+    request = whole.request()
+    key = ids.link_key("anna", "clinic/1")
+    whole.partition.view[ids.link_key("anna", "clinic/2")] = whole.partition.view[key]
+    moved = replace(request, reminder_id="clinic/2")
+    assert refused(whole.sent(moved)) == (OutcomeKind.REJECTED, "sealed_damaged")

@@ -1,0 +1,130 @@
+"""What is out is taken back through the provider that has it, once, and the trail is told what became of it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from agents import gate
+from agents.delivery import Delivering, DeliveryTopics
+from agents.meter import Meter
+from agents.ports import Out
+from agents.retract import RECENT_MS, Retractions
+from channels.base import Outcome, Send
+from schemas import codec, ids
+from schemas.codec import Codec
+from schemas.names import AnswerKind, AttemptState, Channel, OutcomeKind, RequestKind
+from schemas.records import Attempt, Contact, DeliveryAnswer, DeliveryRequest, RecipientDelivery, RecipientProfile
+from tests.agents.test_gate import View
+
+NOW = 1_796_083_200_000
+HOUR = 3_600_000
+DELIVERY = ids.delivery_id("r1", "@1/PT0S", 0, 0)
+KEY = ids.delivery_key("anna", "r1", DELIVERY)
+PHONES = tuple(Contact(Channel.PUSH, f"device-{n}") for n in (1, 2))
+
+
+class Provider:
+    """A provider that takes back what it is told to."""
+
+    concurrency = 1
+    call_timeout_s = 5.0
+    repeatable = False
+
+    def __init__(self, channel: Channel, outcome: Outcome | Exception) -> None:
+        self.name = "fake"
+        self.channel = channel
+        self.outcome = outcome
+        self.asked: list[tuple[Send, str]] = []
+
+    async def retract(self, message: Send, provider_id: str) -> Outcome:
+        self.asked.append((message, provider_id))
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+OK = Outcome(OutcomeKind.ACCEPTED, "ok", "fake")
+
+
+class Stage:
+    def __init__(self, channel: Channel, outcome: Outcome | Exception = OK, *, held: bool = False) -> None:
+        self.provider = Provider(channel, outcome)
+        self.told: list[DeliveryAnswer] = []
+        adapters: Any = {channel: self.provider, Channel.EMAIL: SimpleNamespace(name="smtp")}
+        topics = DeliveryTopics("recipients", "requests", {c: c.value for c in Channel}, "outcomes", "audit", "dlq")
+        meter = Meter(CollectorRegistry(), process=False)
+        self.work = Delivering(
+            topics, 8, {"requests": "t"}, 7 * 24 * HOUR, HOUR, 10, adapters, Codec(None), meter, lambda: NOW
+        )
+        self.retractions = Retractions(self.work, self.publish, lambda channel, name: held)
+        self.view = View()
+        profile = RecipientProfile(contacts=PHONES)
+        self.view[ids.profile_key("anna")] = self.work.written(profile, 0)
+
+    async def publish(self, outs: list[Out]) -> None:
+        self.told.extend(codec.decode(DeliveryAnswer, out.value or b"") for out in outs)
+
+    def taken(self, channel: Channel, at: int = NOW, outcome: OutcomeKind = OutcomeKind.ACCEPTED) -> None:
+        """Let a delivery have been taken by the provider."""
+        said = DeliveryAnswer(
+            AnswerKind.OUTCOME, "r1", DELIVERY, outcome=outcome, channel=channel, provider="fake", provider_id="SM1"
+        )
+        row = RecipientDelivery(
+            "r1", "anna", "@1/PT0S", 0, 0, 1, attempts=(Attempt(1, AttemptState.ENDED, at, 0, said),)
+        )
+        self.view[KEY] = self.work.written(row, 0)
+
+    async def retract(self) -> None:
+        request = DeliveryRequest(RequestKind.RETRACT, "r1", "anna", occurrence="@1/PT0S", correlation_id="c1")
+        record: Any = SimpleNamespace(topic="requests", partition=0, offset=0, value=codec.encode(request))
+        decision = gate.read_request(self.work, record, self.retractions.job).run(self.view, NOW)
+        assert (decision.rows, decision.emits) == ({}, ())
+        for begin in decision.after:
+            begin()
+        await self.retractions.drain(30)
+
+
+async def test_what_waits_at_its_provider_is_canceled_by_its_id() -> None:
+    stage = Stage(Channel.SMS)
+    stage.taken(Channel.SMS)
+    await stage.retract()
+    ((send, sid),) = stage.provider.asked
+    assert (sid, send.text, send.token) == ("SM1", "", ids.provider_token(DELIVERY))
+    (told,) = stage.told
+    assert (told.kind, told.outcome, told.delivery_id) == (AnswerKind.RETRACTED, OutcomeKind.ACCEPTED, DELIVERY)
+    assert (told.channel, told.provider, told.correlation_id) == (Channel.SMS, "fake", "c1")
+
+
+async def test_a_push_is_taken_back_from_all_devices() -> None:
+    stage = Stage(Channel.PUSH)
+    stage.taken(Channel.PUSH, NOW - 24 * HOUR)
+    await stage.retract()
+    ((send, _),) = stage.provider.asked
+    assert (send.address, send.also) == ("device-1", ("device-2",))
+
+
+async def test_what_cannot_be_taken_back_is_told() -> None:
+    for outcome, reason in ((Outcome(OutcomeKind.REJECTED, "x", "fake", "30409"), "x"), (ValueError("canary"), "bug")):
+        stage = Stage(Channel.SMS, outcome)
+        stage.taken(Channel.SMS)
+        await stage.retract()
+        (told,) = stage.told
+        assert told.outcome is not OutcomeKind.ACCEPTED
+        assert told.reason == reason
+        assert "canary" not in repr(told)
+
+
+async def test_nobody_is_called_for_what_is_not_out() -> None:
+    stage = Stage(Channel.SMS)
+    await stage.retract()
+    stage.taken(Channel.SMS, outcome=OutcomeKind.REJECTED)
+    await stage.retract()
+    stage.taken(Channel.SMS, NOW - RECENT_MS[Channel.SMS] - 1)
+    await stage.retract()
+    stage.taken(Channel.EMAIL)
+    await stage.retract()
+    held = Stage(Channel.SMS, held=True)
+    held.taken(Channel.SMS)
+    await held.retract()
+    assert (stage.provider.asked, stage.told, held.provider.asked) == ([], [], [])

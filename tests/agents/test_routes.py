@@ -1,0 +1,76 @@
+"""Routes by calls a day: counted in the partition's row, over to the provider beside, held when nothing is left."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from agents.breakers import Admitted
+from agents.delivery import Delivering
+from agents.routes import Routes
+from schemas import ids
+from schemas.names import Channel
+from schemas.records import Delivery
+from tables import due as index
+from tests.rules.life import DAY, T0
+
+ONE: Any = SimpleNamespace(name="one", channel=Channel.EMAIL)
+TWO: Any = SimpleNamespace(name="two", channel=Channel.EMAIL)
+DELIVERY = Delivery("d", "r", "@1/PT0S", Channel.EMAIL)
+
+
+class View:
+    """The rows of a partition."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.rows.get(key)
+
+    def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        return []
+
+
+def routes(quotas: dict[str, int], *beside: Any) -> Routes:
+    work: Any = SimpleNamespace(partitions=2, spares={Channel.EMAIL: beside} if beside else {})
+    work.written = lambda row, due: Delivering.written(work, row, due)
+    control: Any = SimpleNamespace(holding=lambda subject: None)
+    return Routes(work, control, None, None, lambda where: None, quotas)
+
+
+async def by(r: Routes, view: View, now: int = T0, partition: int = 0) -> str:
+    """Return by which provider a delivery goes first, empty where it may not go."""
+    rows = r.within_quota(view, partition, b"d", ONE, now)
+    if rows is None:
+        return ""
+    view.rows.update(rows)
+    admitted = await r.admitted(b"d", DELIVERY, ONE)
+    assert isinstance(admitted, Admitted)
+    return " ".join(adapter.name for adapter in admitted.adapters)
+
+
+async def test_a_partition_has_its_part_of_a_day_and_a_new_day_has_as_much() -> None:
+    r, view = routes({"email/one": 5}), View()
+    assert r.counts(Channel.EMAIL) == (ids.provider_day_key("email/one"),)
+    assert r.counts(Channel.SMS) == ()
+    assert [await by(r, view) for _ in range(4)] == ["one", "one", "one", ""]
+    # The row is purged when its day is over, by which time it says nothing.
+    raw = view.rows[ids.provider_day_key("email/one")]
+    assert raw is not None
+    assert index.unpack(raw).due_ms == T0 + DAY
+    assert await by(r, view, T0 + DAY) == "one"
+    other = View()
+    assert [await by(r, other, partition=1) for _ in range(3)] == ["one", "one", ""]
+
+
+async def test_what_one_provider_may_not_have_goes_by_the_one_beside_it() -> None:
+    r, view = routes({"email/one": 2}, TWO), View()
+    assert [await by(r, view) for _ in range(3)] == ["one two", "two", "two"]
+    # Where both are counted, a call that began with one is not repeated by the other, which would not be counted.
+    r, view = routes({"email/one": 2, "email/two": 4}, TWO), View()
+    assert [await by(r, view) for _ in range(4)] == ["one", "two", "two", ""]
+
+
+async def test_without_quotas_nothing_is_looked_up() -> None:
+    r = routes({}, TWO)
+    assert r.counts(Channel.EMAIL) == ()
+    assert r.within_quota(View(), 0, b"d", ONE, T0) == {}

@@ -1,0 +1,62 @@
+"""Channels that are configured are there; others are absent."""
+
+from dataclasses import replace
+
+import pytest
+
+from channels.email import EmailChannel, SmtpSettings, Tls
+from channels.registry import (
+    FACTORIES,
+    ChannelSettings,
+    close_channels,
+    configured_beside,
+    configured_channels,
+    every_adapter,
+    open_channels,
+)
+from schemas.names import DELIVERY_CHANNELS, Channel
+
+EMAIL = SmtpSettings("127.0.0.1", "reminders@service.example", tls=Tls.NONE)
+
+
+def test_every_line_makes_the_channel_that_it_names() -> None:
+    made = configured_channels(ChannelSettings(email=EMAIL))
+    assert {channel: adapter.channel for channel, adapter in made.items()} == {Channel.EMAIL: Channel.EMAIL}
+    assert set(FACTORIES) <= set(DELIVERY_CHANNELS)
+
+
+def test_a_second_mail_server_stands_beside_the_first_under_its_own_name() -> None:
+    settings = ChannelSettings(email=EMAIL, email_beside=replace(EMAIL, provider="smtp-2", port=2525))
+    assert [adapter.name for adapter in every_adapter(settings)] == ["smtp", "smtp-2"]
+    assert [(c, [a.name for a in some]) for c, some in configured_beside(settings).items()] == [
+        (Channel.EMAIL, ["smtp-2"])
+    ]
+    assert configured_beside(ChannelSettings(email=EMAIL)) == {}
+
+
+async def test_a_channel_without_settings_is_absent() -> None:
+    assert await open_channels(ChannelSettings()) == {}
+
+
+async def test_what_is_opened_can_be_closed() -> None:
+    channels = await open_channels(ChannelSettings(email=EMAIL))
+    assert list(channels) == [Channel.EMAIL]
+    await close_channels(channels)
+
+
+async def test_a_channel_that_cannot_be_opened_closes_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    class First(EmailChannel):
+        async def close(self) -> None:
+            closed.append("first")
+
+    class Second(EmailChannel):
+        async def open(self) -> None:
+            raise OSError("no such file")
+
+    factories = {Channel.EMAIL: lambda _: First(EMAIL), Channel.SMS: lambda _: Second(EMAIL)}
+    monkeypatch.setattr("channels.registry.FACTORIES", factories)
+    with pytest.raises(OSError, match="no such file"):
+        await open_channels(ChannelSettings(email=EMAIL))
+    assert closed == ["first"]

@@ -1,0 +1,138 @@
+"""Twilio's stand-in: messages, calls and the account of API 2010-04-01, with its login, its checks and its errors.
+
+The shapes are those of the vendor's OpenAPI document (``twilio_api_v2010.json``): form posts, SIDs, a refusal as JSON
+with ``code``, ``message``, ``more_info`` and ``status``.
+"""
+
+import base64
+import itertools
+import re
+import ssl
+from typing import Any
+from urllib.parse import parse_qsl
+
+from tests.sandbox.http_server import HttpServer, Reply, Seen
+
+ACCOUNT = "AC" + "0123456789abcdef" * 2
+TOKEN = "canary-twilio-token-5b1e"
+_PATH = re.compile(
+    r"/2010-04-01/Accounts/(?P<sid>AC[0-9a-f]{32})(?:/(?P<what>Messages|Calls)(?:/(?P<one>(SM|CA)[0-9a-f]{32}))?)?\.json\Z"
+)
+_E164 = re.compile(r"(whatsapp:)?\+[1-9][0-9]{6,14}\Z")
+#: Numbers that Twilio's test credentials refuse, with their code.
+MAGIC = {
+    "+15005550001": 21211,
+    "+15005550002": 21612,
+    "+15005550003": 21408,
+    "+15005550004": 21610,
+    "+15005550009": 21614,
+}
+
+
+class TwilioServer(HttpServer):
+    """An account at Twilio. ``taken``: the parameters of each message and call, in order. ``waiting``: the SIDs of
+    those that can still be canceled; ``canceled``: of those that were."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None, *, account: str = ACCOUNT, token: str = TOKEN) -> None:
+        super().__init__(tls)
+        self.account = account
+        self.token = token
+        self.status = "active"
+        self.taken: list[dict[str, Any]] = []
+        self.waiting: set[str] = set()
+        self.canceled: list[str] = []
+        self._numbers = itertools.count(1)
+
+    def taken_for(self, number: str) -> list[dict[str, Any]]:
+        """Return the messages and calls that were taken for a number."""
+        return [form for form in self.taken if form["To"].removeprefix("whatsapp:") == number]
+
+    def whom(self, seen: Seen) -> str:
+        """Return the number, without its scheme."""
+        return str(_form(seen).get("To", "")).removeprefix("whatsapp:")
+
+    def fault(self, seen: Seen) -> Reply | None:
+        """Check as Twilio does: login, account, path, then the parameters."""
+        login = base64.b64encode(f"{self.account}:{self.token}".encode()).decode()
+        if seen.headers.get("Authorization") != f"Basic {login}":
+            return error(401, 20003, f"Authentication Error - {seen.headers.get('Authorization')} is not known")
+        found = _PATH.match(seen.path)
+        if found is None or found["sid"] != self.account:
+            return error(404, 20404, f"The requested resource {seen.path} was not found")
+        if seen.method == "GET" and found["what"] is None:
+            return Reply(200, {"sid": self.account, "status": self.status, "friendly_name": "Clinic"})
+        if seen.method != "POST" or found["what"] is None:
+            return error(405, 20004, "Method not allowed")
+        if found["one"]:
+            if _form(seen) != {"Status": "canceled"}:
+                return error(400, 20001, "Invalid parameter")
+            if found["one"] not in self.waiting:
+                return error(400, 30409, "This message cannot be canceled")
+            return None
+        return _refusal(_form(seen), found["what"])
+
+    def take(self, seen: Seen) -> Reply:
+        """Take a message or a call and answer with it."""
+        form = _form(seen)
+        if (found := _PATH.match(seen.path)) is not None and found["one"]:
+            self.waiting.discard(found["one"])
+            self.canceled.append(found["one"])
+            return Reply(200, {"sid": found["one"], "account_sid": self.account, "status": "canceled"})
+        self.taken.append(form)
+        call = "/Calls.json" in seen.path
+        number = next(self._numbers)
+        made = {
+            "sid": f"{'CA' if call else 'SM'}{number:032x}",
+            "account_sid": self.account,
+            "to": form["To"],
+            "from": form.get("From"),
+            "status": "accepted" if "MessagingServiceSid" in form else "queued",
+            "direction": "outbound-api",
+            "uri": f"{seen.path.removesuffix('.json')}/{number}.json",
+        }
+        if not call:
+            made |= {"body": form.get("Body", ""), "num_segments": "1", "error_code": None, "price": None}
+        self.waiting.add(str(made["sid"]))
+        return Reply(201, made)
+
+
+def error(status: int, code: int, message: str, **headers: str) -> Reply:
+    """Return a refusal as Twilio words it."""
+    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    more = f"https://www.twilio.com/docs/errors/{code}"
+    return Reply(status, {"code": code, "message": message, "more_info": more, "status": status}, told)
+
+
+def _form(seen: Seen) -> dict[str, Any]:
+    form: dict[str, Any] = {}
+    for name, value in parse_qsl(seen.body.decode(), keep_blank_values=True, strict_parsing=bool(seen.body)):
+        form[name] = value if name not in form else [*_listed(form[name]), value]
+    return form
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _refusal(form: dict[str, Any], what: str) -> Reply | None:
+    to = form.get("To", "")
+    if not to:
+        return error(400, 21604 if what == "Messages" else 21201, "A 'To' phone number is required.")
+    if not _E164.match(to):
+        return error(400, 21211, f"Invalid 'To' Phone Number: {to}")
+    if (code := MAGIC.get(to)) is not None:
+        return error(400, code, f"The number {to} is refused")
+    if "From" not in form and "MessagingServiceSid" not in form:
+        return error(400, 21603, "A 'From' phone number is required.")
+    if what == "Calls":
+        known = "Twiml" in form or "Url" in form
+        if len(form.get("Twiml", "")) > 4000:
+            return error(400, 21609, "Twiml is longer than 4000 characters")
+        return None if known else error(400, 21205, "Url parameter is required.")
+    if to.startswith("whatsapp:") != str(form.get("From", to)).startswith("whatsapp:"):
+        return error(400, 21910, "Invalid From and To pair. From and To should be of the same channel")
+    if not form.get("Body") and not form.get("ContentSid"):
+        return error(400, 21602, "Message body is required.")
+    if len(form.get("Body", "")) > 1600:
+        return error(400, 21617, "The concatenated message body exceeds the 1600 character limit")
+    return None
