@@ -31,9 +31,14 @@ def worker() -> int:
     server = http.server.ThreadingHTTPServer((os.environ["WEB_BIND"], int(os.environ["WEB_PORT"])), Ready)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print("data in", os.environ["REMINDERS_DATA_DIR"], flush=True)
+    at_work = False
     while not done.wait(0.2):
-        if not kafka_answers(os.environ["KAFKA_BOOTSTRAP"]):
+        answers = kafka_answers(os.environ["KAFKA_BOOTSTRAP"])
+        if not answers and not done.is_set():
             return 1
+        if answers and not at_work:
+            at_work = True
+            print("at work", flush=True)
     print("ended in order", flush=True)
     return 0
 
