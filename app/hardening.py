@@ -338,6 +338,21 @@ def _flow_resume() -> None:
     _patch(mode.utils.queues.FlowControlEvent, "resume", resume)
 
 
+def _seek_uncommitted() -> None:
+    original = faust.transport.consumer.Consumer.perform_seek
+
+    async def perform_seek(self: Any) -> None:
+        await original(self)
+        if self.app.conf.consumer_auto_offset_reset != "earliest":
+            return
+        changelogs = self.app.tables.changelog_topics
+        never = [tp for tp in self.assignment() if not self._read_offset[tp] and tp.topic not in changelogs]
+        if never:
+            await self.seek_wait(await self.earliest_offsets(*never))
+
+    _patch(faust.transport.consumer.Consumer, "perform_seek", perform_seek)
+
+
 def _recovery_timeout() -> None:
     original = faust.tables.recovery.Recovery._wait
 
@@ -564,6 +579,13 @@ CORRECTIONS: tuple[Correction, ...] = (
         "are committed.",
         "mode/utils/queues.py:97",
         _flow_resume,
+    ),
+    Correction(
+        "seek_uncommitted",
+        "A fetch that is under way when a rebalance stops the flow is dropped and sought again from the committed "
+        "offset; where nothing was ever committed nothing is: what it brought is lost once a later event is committed.",
+        "aiokafka/consumer/consumer.py:901",
+        _seek_uncommitted,
     ),
     Correction(
         "recovery_timeout",

@@ -216,6 +216,26 @@ def crash() -> faust.App:
     return app
 
 
+def stopped_flow() -> faust.App:
+    """Says what comes; "stop" stops the flow and "go" lets it go on, as a rebalance does."""
+    app = make_app()
+
+    @app.agent(topic_of(app, ARGUMENTS["topic"]))
+    async def agent(stream: Any) -> None:
+        async for event in stream.events():
+            say("got", event.message.offset)
+
+    def act(line: str) -> None:
+        if line == "stop":
+            app.consumer.stop_flow()
+            say("stopped")
+        else:
+            app.consumer.resume_flow()
+
+    on_input(app, act)
+    return app
+
+
 def resumed_twice() -> faust.App:
     """Slow enough that events wait in the queue when Faust resumes the flow a second time."""
     app = make_app()

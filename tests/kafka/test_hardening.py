@@ -183,6 +183,34 @@ async def test_a_flow_that_is_resumed_twice_drops_nothing(kafka: Kafka, workers:
     assert without[1] == 201, "and what came after them is committed"
 
 
+async def test_what_comes_while_the_flow_is_stopped_is_fetched_again_though_nothing_was_committed(
+    kafka: Kafka, workers: Workers, unique: str
+) -> None:
+    async def run(label: str, skip: tuple[str, ...]) -> tuple[list[str], int]:
+        app_id = f"{unique}-{label}"
+        topic = await kafka.topic(app_id)
+        worker = workers.start("stopped_flow", app_id, topic=topic, skip=skip)
+        await worker.says("ready")
+        worker.tell("stop")
+        await worker.says("stopped")
+        await kafka.produce(topic, [OK])
+        # The fetch that was under way ends within 1 s.
+        await asyncio.sleep(1.5)
+        worker.tell("go")
+        if not skip:
+            await worker.says("got 0")
+        await kafka.produce(topic, [OK])
+        await worker.says("got 1")
+        committed = await kafka.until_committed(app_id, topic, 2, 10.0)
+        await worker.kill()
+        return [line for line in worker.lines if line.startswith("got ")], committed
+
+    # Whether a fetch is under way just then is luck; that nothing is lost with the correction is not.
+    without, corrected = await both(run, "seek_uncommitted", lambda without, _: "got 0" not in without[0])
+    assert corrected == (["got 0", "got 1"], 2)
+    assert without == (["got 1"], 2), "the first event is lost, and the second is committed"
+
+
 async def test_a_recovery_without_an_answer_ends_the_worker(kafka: Kafka, workers: Workers, unique: str) -> None:
     topic = await kafka.topic(unique)
 
