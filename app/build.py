@@ -386,6 +386,9 @@ def _email(settings: Settings) -> SmtpSettings | None:
         command_timeout_s=smtp.timeout_s,
         final_reply_timeout_s=smtp.final_timeout_s,
         greylist_s=settings.retry.greylist_min_s,
+        dkim_key=smtp.dkim_key_file,
+        dkim_selector=smtp.dkim_selector,
+        dkim_domain=smtp.dkim_domain,
     )
 
 

@@ -523,6 +523,17 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             low=0.1,
             high=_HOUR,
         ),
+        Variable(
+            "SMTP_DKIM_KEY_FILE",
+            Kind.FILE,
+            "",
+            "PEM file of the RSA or Ed25519 key that mails are [signed](channels.md#signed-mail) with, without a "
+            "passphrase. Empty: the mail server signs, or nobody does.",
+        ),
+        Variable(
+            "SMTP_DKIM_SELECTOR", Kind.TEXT, "", "Under which name the DNS publishes the key: `NAME._domainkey.DOMAIN`."
+        ),
+        Variable("SMTP_DKIM_DOMAIN", Kind.TEXT, "", "Domain that mails are signed for; empty: that of `SMTP_FROM`."),
     ),
     "Email, a second server": (
         Variable(
@@ -874,6 +885,9 @@ class SmtpSettings:
     pool: int
     timeout_s: float
     final_timeout_s: float
+    dkim_key_file: Path | None
+    dkim_selector: str
+    dkim_domain: str
     second: SmtpRelay
 
 
@@ -1037,6 +1051,9 @@ class Settings:
                 pool=read.integer("SMTP_POOL"),
                 timeout_s=read.seconds("SMTP_TIMEOUT_S"),
                 final_timeout_s=read.seconds("SMTP_FINAL_TIMEOUT_S"),
+                dkim_key_file=read.file("SMTP_DKIM_KEY_FILE"),
+                dkim_selector=read.text("SMTP_DKIM_SELECTOR"),
+                dkim_domain=read.text("SMTP_DKIM_DOMAIN"),
                 second=SmtpRelay(
                     host=read.text("SMTP_2_HOST"),
                     port=read.integer("SMTP_2_PORT"),
@@ -1398,10 +1415,32 @@ def _between_smtp(smtp: SmtpSettings) -> Iterator[tuple[str, str]]:
     if smtp.sender and not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", smtp.sender):
         yield "SMTP_FROM", f"SMTP_FROM={smtp.sender!r}: use one address without a name, such as reminders@example.org"
     yield from _between_relays(smtp)
+    yield from _between_dkim(smtp)
     names = (("SMTP_FROM_NAME", smtp.sender_name), ("SMTP_HOST", smtp.host), ("SMTP_2_HOST", smtp.second.host))
     for name, value in names:
         if any(ord(char) < 32 for char in value):
             yield name, f"{name}={value!r}: holds a control character; use plain text"
+
+
+def _between_dkim(smtp: SmtpSettings) -> Iterator[tuple[str, str]]:
+    if smtp.dkim_key_file is None:
+        if smtp.dkim_selector:
+            yield "SMTP_DKIM_KEY_FILE", "SMTP_DKIM_KEY_FILE: is not set, but SMTP_DKIM_SELECTOR is; name the key"
+        return
+    from channels import dkim  # noqa: PLC0415 - brings cryptography, which few commands need
+    from channels.addresses import a_label  # noqa: PLC0415
+
+    try:
+        dkim.load_key(smtp.dkim_key_file.read_bytes())
+    except (OSError, ValueError) as wrong:
+        yield "SMTP_DKIM_KEY_FILE", f"SMTP_DKIM_KEY_FILE={str(smtp.dkim_key_file)!r}: {wrong}"
+    if not smtp.dkim_selector:
+        yield "SMTP_DKIM_SELECTOR", "SMTP_DKIM_SELECTOR: is not set, but SMTP_DKIM_KEY_FILE is; name the selector"
+    elif not dkim.is_selector(smtp.dkim_selector):
+        remedy = "use letters, digits and dashes, such as 2026a"
+        yield "SMTP_DKIM_SELECTOR", f"SMTP_DKIM_SELECTOR={smtp.dkim_selector!r}: {remedy}"
+    if smtp.dkim_domain and not a_label(smtp.dkim_domain):
+        yield "SMTP_DKIM_DOMAIN", f"SMTP_DKIM_DOMAIN={smtp.dkim_domain!r}: use a domain such as example.org"
 
 
 def _between_relays(smtp: SmtpSettings) -> Iterator[tuple[str, str]]:
@@ -1560,6 +1599,7 @@ def document() -> str:
         "- `WEB_BIND` other than the loopback needs `WEB_TOKEN` or `WEB_TOKENS_FILE`.",
         "- `KAFKA_SECURITY` with SASL needs user and password; what belongs to SASL or TLS is refused without it.",
         "- `SMTP_TLS=none` with a password is refused unless the server is this machine.",
+        "- `SMTP_DKIM_KEY_FILE` and `SMTP_DKIM_SELECTOR` need each other.",
         "- `RETRY_CAP_S` ≥ `RETRY_BASE_S`.",
         "- `WEBHOOK_PER_HOST` ≤ `WEBHOOK_CONCURRENCY`.",
         "- A delivery worker needs a channel: `SMTP_HOST` and `SMTP_FROM`, or another one.",

@@ -12,7 +12,7 @@ from cryptography import x509
 from app.config import VARIABLES, Kind
 
 #: Variables that name a file whose content is secret as a whole.
-SECRET_FILES = frozenset({"KAFKA_KEY_FILE", "WEB_TOKENS_FILE", "FCM_CREDENTIALS_FILE"})
+SECRET_FILES = frozenset({"KAFKA_KEY_FILE", "WEB_TOKENS_FILE", "FCM_CREDENTIALS_FILE", "SMTP_DKIM_KEY_FILE"})
 #: Variables that name a file of certificates.
 CERTIFICATES = frozenset(
     v.name for v in VARIABLES if v.kind is Kind.FILE and v.name.endswith(("_CA_FILE", "_CERT_FILE"))

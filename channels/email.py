@@ -10,7 +10,7 @@ import logging
 import re
 import ssl
 
-from channels import mime, render
+from channels import dkim, mime, render
 from channels.addresses import Address, AddressFault, mask, parse
 from channels.base import Outcome, Send
 from channels.classify import EXPLANATIONS, Phase, Verdict, smtp_fault, smtp_reply, smtp_status
@@ -42,6 +42,7 @@ class EmailChannel:
         self._sender = Address(sender.local, sender.domain, render.one_line(sender.name, render.MAX_NAME))
         self._id_domain = settings.id_domain
         self._context: ssl.SSLContext | None = None
+        self._signer: dkim.Signer | None = None
         self._sessions: tuple[Session, ...] = ()
         # Last in, first out: a quiet hour leaves few connections in use.
         self._idle: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
@@ -57,8 +58,9 @@ class EmailChannel:
         return self._settings.call_limit_s
 
     async def open(self) -> None:
-        """Read certificates; raises ``OSError`` where a file of them cannot be used."""
+        """Read certificates and the key of signatures; raises ``OSError`` where a file of them cannot be used."""
         self._context = await asyncio.to_thread(tls_context, self._settings)
+        self._signer = await asyncio.to_thread(signer, self._settings)
         self._sessions = tuple(Session(self._settings, self._context) for _ in range(self._settings.pool_size))
         self._idle = asyncio.LifoQueue()
         for session in self._sessions:
@@ -138,13 +140,25 @@ class EmailChannel:
 
     def _envelope(self, recipient: Address, message: Send) -> Envelope:
         unsubscribe = message.unsubscribe_url
-        headers = mime.Headers(self._sender, recipient, message.token, self._id_domain, message.created_ms, unsubscribe)
+        headers = mime.Headers(
+            self._sender,
+            recipient,
+            message.token,
+            self._id_domain,
+            message.created_ms,
+            unsubscribe,
+            message.unsubscribe_mail,
+            mime.feedback_id(message.category, message.tenant, self._sender.domain),
+        )
         mail = render.email(message.title, message.text, message.html)
         mail = render.linked(
             mail, message.confirm_url, unsubscribe, message.preferences_url, foot_words(message.locale)
         )
-        body = mime.stuffed(mime.compose(headers, mail))
-        return Envelope(self._sender.spec, recipient.spec, body, recipient.needs_smtputf8)
+        body = mime.compose(headers, mail)
+        if self._signer is not None:
+            # By the delivery's own time, so that every attempt sends the same bytes.
+            body = self._signer.signed(body, message.created_ms // 1000)
+        return Envelope(self._sender.spec, recipient.spec, mime.stuffed(body), recipient.needs_smtputf8)
 
     def _verdict(self, answer: Answer) -> Verdict:
         if answer.fault is not None:
@@ -184,6 +198,18 @@ def tls_context(settings: SmtpSettings) -> ssl.SSLContext | None:
         except OSError as bad:
             raise OSError(f"smtp: client_cert {settings.client_cert} cannot be used: {type(bad).__name__}") from None
     return context
+
+
+def signer(settings: SmtpSettings) -> dkim.Signer | None:
+    """Return what signs mails, None where no key is configured. Reads the file of the key."""
+    if settings.dkim_key is None:
+        return None
+    try:
+        key = dkim.load_key(settings.dkim_key.read_bytes())
+    except (OSError, ValueError) as bad:
+        why = bad.strerror if isinstance(bad, OSError) else str(bad)
+        raise OSError(f"smtp: dkim_key {settings.dkim_key}: {why}") from None
+    return dkim.Signer(settings.signing_domain, settings.dkim_selector, key)
 
 
 def _addressed(recipient: Address, name: str) -> Address:

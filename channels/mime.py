@@ -20,6 +20,9 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9'_-]+(?: [A-Za-z0-9'_-]+)*\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 #: RFC 5322 §2.1.1: a line has at most 998 characters.
 _URL = re.compile(r"https?://[!-;=?-~]{1,960}\Z")
+_MAILTO = re.compile(r"mailto:[!-;=?-~]{3,960}\Z")
+_NO_WORD = re.compile(r"[^A-Za-z0-9_-]")
+_NO_LETTER = re.compile(r"[^a-z0-9]")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 #: Bytes of UTF-8 in one encoded-word, so that a word and a header's name fit into 76 characters (RFC 2047 §2).
 _WORD_BYTES = 36
@@ -29,7 +32,8 @@ _LINE = 76
 @dataclass(frozen=True, slots=True)
 class Headers:
     """What the service says about a mail. ``token`` is the same for every attempt, and so is ``created_ms``.
-    ``unsubscribe``: where one POST ends mails of its kind (RFC 8058)."""
+    ``unsubscribe``: where one POST ends mails of its kind (RFC 8058); ``unsubscribe_mail``: to whom a mail does the
+    same, beside it (RFC 2369). ``feedback``: by what reports of complaints count mails, see ``feedback_id``."""
 
     sender: Address
     recipient: Address
@@ -37,6 +41,8 @@ class Headers:
     id_domain: str
     created_ms: int
     unsubscribe: str = ""
+    unsubscribe_mail: str = ""
+    feedback: str = ""
 
 
 def compose(headers: Headers, mail: Mail) -> bytes:
@@ -53,7 +59,8 @@ def compose(headers: Headers, mail: Mail) -> bytes:
         "MIME-Version: 1.0",
         # RFC 3834: asks vacation programs not to answer.
         "Auto-Submitted: auto-generated",
-        *_unsubscribe(headers.unsubscribe),
+        *((f"Feedback-ID: {headers.feedback}",) if headers.feedback else ()),
+        *_unsubscribe(headers.unsubscribe, headers.unsubscribe_mail),
         f'Content-Type: multipart/alternative; boundary="{boundary}"',
         "",
         f"--{boundary}",
@@ -93,14 +100,28 @@ def _subject(subject: str) -> str:
     return subject if _PLAIN_SUBJECT.match(subject) and "=?" not in subject else encoded_words(subject)
 
 
-def _unsubscribe(url: str) -> tuple[str, ...]:
-    """Return the headers by which a mail program unsubscribes with one click, each one line: whatever signs the mail
-    must find them as they were sent."""
+def feedback_id(category: str, tenant: str, domain: str) -> str:
+    """Return what reports of complaints are counted by: category, tenant, that it is a reminder, and who sends.
+
+    Google takes four parts, of which the last has 5 to 15 characters and is the same for all mails of a sender
+    (https://support.google.com/a/answer/6254652). No part names a person or a single mail.
+    """
+    sender = _NO_LETTER.sub("", domain.lower())[:15]
+    parts = (_NO_WORD.sub("-", category)[:40], _NO_WORD.sub("-", tenant)[:40], "reminder", f"{sender:x<5}")
+    return ":".join(parts)
+
+
+def _unsubscribe(url: str, mail: str) -> tuple[str, ...]:
+    """Return the headers by which a mail program unsubscribes with one click. Each address is a line of its own, for
+    one line could not hold both."""
     if not url:
         return ()
     if not _URL.match(url):
         raise ValueError("an address to unsubscribe at has printable ASCII alone, and fits in a line")
-    return (f"List-Unsubscribe: <{url}>", "List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+    if mail and not _MAILTO.match(mail):
+        raise ValueError("a mail that unsubscribes goes to a mailto: address of printable ASCII that fits in a line")
+    beside = f",\r\n <{mail}>" if mail else ""
+    return (f"List-Unsubscribe: <{url}>{beside}", "List-Unsubscribe-Post: List-Unsubscribe=One-Click")
 
 
 def _mailbox(address: Address) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from channels.addresses import Address, a_label, parse
 from channels.classify import GREYLIST_S
+from channels.dkim import is_selector
 
 #: The name of a mail server, where it is the only one.
 PROVIDER = "smtp"
@@ -34,7 +35,8 @@ class SmtpSettings:
     ``message_id_domain`` and ``helo_name`` follow the sender's domain where they are empty. ``connect_timeout_s`` holds
     for the connection and the greeting, ``command_timeout_s`` for each command, ``final_reply_timeout_s`` for the
     answer to the final dot: RFC 5321 §4.5.3.2.6 asks for ten minutes, since giving up sooner means a doubt or a second
-    mail. ``provider``: its name in outcomes and metrics.
+    mail. ``provider``: its name in outcomes and metrics. ``dkim_key``: a PEM file; mails are signed for
+    ``dkim_domain``, or the sender's where that is empty.
     """
 
     host: str
@@ -60,6 +62,9 @@ class SmtpSettings:
     call_timeout_s: float = 0.0
     greylist_s: float = GREYLIST_S
     provider: str = PROVIDER
+    dkim_key: Path | None = None
+    dkim_selector: str = ""
+    dkim_domain: str = ""
 
     def __post_init__(self) -> None:
         faults = [fault for fault in self._faults() if fault]
@@ -78,6 +83,16 @@ class SmtpSettings:
     def id_domain(self) -> str:
         """The domain that Message-IDs end in."""
         return a_label(self.message_id_domain) if self.message_id_domain else self.from_address.domain
+
+    @property
+    def envelope_domain(self) -> str:
+        """The domain of envelope senders."""
+        return self.from_address.domain
+
+    @property
+    def signing_domain(self) -> str:
+        """The domain that mails are signed for (DKIM's ``d=``)."""
+        return a_label(self.dkim_domain) if self.dkim_domain else self.from_address.domain
 
     @property
     def call_limit_s(self) -> float:
@@ -119,6 +134,17 @@ class SmtpSettings:
             (
                 "helo_name: must be a host name or an address in brackets"
                 if self.helo_name and not all("!" <= char <= "~" for char in self.helo_name)
+                else ""
+            ),
+            "dkim_selector: name the key's selector, such as 2026a" if self.dkim_key and not self.dkim_selector else "",
+            (
+                "dkim_selector: must be labels of letters, digits and dashes"
+                if self.dkim_selector and not is_selector(self.dkim_selector)
+                else ""
+            ),
+            (
+                "dkim_domain: must be a domain such as example.org"
+                if self.dkim_domain and not a_label(self.dkim_domain)
                 else ""
             ),
             "" if 1 <= self.pool_size <= 1000 else "pool_size: must be between 1 and 1000",

@@ -1,4 +1,4 @@
-"""The command that looks into one channel or provider: six verdicts, and nothing sent to anybody."""
+"""The command that looks into one channel or provider: six verdicts, one more on mail, and nothing sent to anybody."""
 
 import asyncio
 import socket
@@ -66,18 +66,21 @@ class Place:
 @click.argument("what", metavar="CHANNEL|PROVIDER")
 @click.option("--to", default="", help="An address to check the form of; nothing is sent to it.")
 @click.option("--text", default=SAMPLE, help="A text to check the length of.", show_default=True)
+@click.option("--dns", default="", metavar="ADDRESS[:PORT]", help="The name server to ask; else the system's.")
 @click.option("--since", type=When(), default="1h", show_default=True, help="From when on outcomes are counted.")
-def probe(what: str, to: str, text: str, since: int) -> None:
+def probe(what: str, to: str, text: str, dns: str, since: int) -> None:
     """Look into a channel or a provider: credentials, address, quota, format, logs, isolation.
 
-    Six verdicts, each with what to do. Nothing is sent to anybody. Exits with 1 where one fails.
+    Six verdicts, each with what to do, and for mail a seventh: what the DNS says of SPF, DKIM and DMARC. Nothing is
+    sent to anybody. Exits with 1 where one fails.
 
     \b
     python -m app probe sms
+    python -m app probe email --dns 9.9.9.9
     python -m app probe twilio --to +14155550123 --text "Your visit is tomorrow at ten."
     """
     settings = load()
-    verdicts = run(examine(settings, what.strip().lower(), to, text, since))
+    verdicts = run(examine(settings, what.strip().lower(), to, text, since, dns))
     out = console()
     for verdict in verdicts:
         out.print(line(verdict, 11), soft_wrap=True)
@@ -85,8 +88,8 @@ def probe(what: str, to: str, text: str, since: int) -> None:
         sys.exit(1)
 
 
-async def examine(settings: Settings, what: str, to: str, text: str, since: int) -> list[Verdict]:
-    """Return the six verdicts. Raises Misuse for what is not configured."""
+async def examine(settings: Settings, what: str, to: str, text: str, since: int, dns: str = "") -> list[Verdict]:
+    """Return the verdicts. ``dns``: the name server to ask. Raises Misuse for what is not configured."""
     adapters = _named(settings, what)
     now = time.time_ns() // 1_000_000
     try:
@@ -108,6 +111,7 @@ async def examine(settings: Settings, what: str, to: str, text: str, since: int)
         layout(adapters, to, text, now),
         told[1],
         told[2],
+        *([await _limited("dns", _dns(settings, dns))] if any(a.channel is Channel.EMAIL for a in adapters) else ()),
     ]
 
 
@@ -219,6 +223,30 @@ def _certificate_ends(peer: object) -> float | None:
     if not isinstance(peer, dict) or not isinstance(peer.get("notAfter"), str):
         return None
     return ssl.cert_time_to_seconds(peer["notAfter"]) * 1000
+
+
+async def _dns(settings: Settings, server: str) -> Verdict:
+    """Say whether receivers can know that our mails are ours."""
+    from app import build, mail_dns  # noqa: PLC0415
+    from channels.email import signer  # noqa: PLC0415
+
+    smtp = build._email(settings)
+    if smtp is None:
+        raise TypeError("an adapter for mail was found before")
+    try:
+        ask = mail_dns.asker(server)
+    except ValueError as exc:
+        raise Misuse(f"--dns {server}: {exc}; use an address such as 9.9.9.9 or 127.0.0.1:5353") from None
+    domain = smtp.from_address.domain
+    said = await mail_dns.judged(mail_dns.Sender(domain, smtp.envelope_domain, signer(smtp)), ask)
+    grade = Grade.OK
+    if any(one.wrong for one in said):
+        grade = Grade.FAIL
+    elif any(one.good is False for one in said):
+        grade = Grade.WARN
+    elif all(one.good is None for one in said):
+        grade = Grade.SKIP
+    return Verdict("dns", grade, "; ".join(one.text for one in said))
 
 
 # -- what is known of it

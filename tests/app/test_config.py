@@ -113,6 +113,8 @@ def test_all_faults_at_once_each_with_its_remedy() -> None:
         ({"SMTP_USERNAME": "u"}, "SMTP_PASSWORD"),
         ({"SMTP_HOST": "mx.example.org", "SMTP_USERNAME": "u", "SMTP_PASSWORD": "p", "SMTP_TLS": "none"}, "SMTP_TLS"),
         ({"SMTP_FROM": "Anna <anna@example.org>"}, "SMTP_FROM"),
+        ({"SMTP_DKIM_KEY_FILE": __file__, "SMTP_DKIM_SELECTOR": "k1"}, "SMTP_DKIM_KEY_FILE"),
+        ({"SMTP_DKIM_SELECTOR": "k1"}, "SMTP_DKIM_KEY_FILE"),
         ({"FCM_CREDENTIALS_FILE": __file__}, "FCM_CREDENTIALS_FILE"),
         ({"FCM_URL": "http://fcm.example"}, "FCM_URL"),
         ({"FCM_ANDROID_CHANNEL": "x" * 101}, "FCM_ANDROID_CHANNEL"),

@@ -23,12 +23,14 @@ from schemas.codec import encode
 from schemas.names import AnswerKind, Channel, OutcomeKind
 from schemas.records import ControlRecord, DeliveryAnswer
 from tables import circuit
+from tests.sandbox.dns_server import DnsServer
 from tests.sandbox.in_thread import in_thread
 from tests.sandbox.smtp_server import SmtpServer
 
 NOW = time.time_ns() // 1_000_000
 UNSET: dict[str, str | None] = {name: None for v in VARIABLES for name in (v.name, f"{v.name}_FILE")}
-NAMES = ["credentials", "address", "quota", "format", "logs", "isolation"]
+NAMES = ["credentials", "address", "quota", "format", "logs", "isolation", "dns"]
+PUBLISHED = {"example.org": ["v=spf1 mx -all"], "_dmarc.example.org": ["v=DMARC1; p=none"]}
 EMAIL = EmailChannel(SmtpSettings(host="127.0.0.1", sender="a@example.org"))
 SMS = SmsChannel(TwilioSettings(account_sid="AC" + "0" * 32, auth_token="t", sms_from="+14155550100"))
 
@@ -102,9 +104,9 @@ async def write(env: dict[str, str], topic: str, key: bytes, value: bytes) -> No
 
 def test_six_verdicts_and_nothing_sent(env: dict[str, str], invoke: Callable[..., Result]) -> None:
     names = TopicNames.of(Settings.load(env))
-    with in_thread(SmtpServer()) as server:
+    with in_thread(SmtpServer()) as server, in_thread(DnsServer(PUBLISHED)) as dns:
         env["SMTP_PORT"] = str(server.port)
-        good = invoke("email", "--to", "anna@example.org")
+        good = invoke("email", "--to", "anna@example.org", "--dns", dns.address)
         assert good.exit_code == 0, good.output
         assert grades(good) == dict.fromkeys(NAMES, "ok") | {"logs": "skip"}
         assert list(grades(good)) == NAMES
@@ -115,23 +117,27 @@ def test_six_verdicts_and_nothing_sent(env: dict[str, str], invoke: Callable[...
         record = circuit.opened(c, NOW, "w", "connection_refused", circuit.Limits(), misconfigured=False)
         assert isinstance(record, ControlRecord)
         asyncio.run(write(env, names.control, record.scope.encode(), encode(record)))
-        bad = invoke("smtp")
+        dns.texts = {}
+        bad = invoke("smtp", "--dns", dns.address)
         assert bad.exit_code == 1
         assert grades(bad)["quota"] == "warn"
         assert grades(bad)["logs"] == "fail"
         assert grades(bad)["isolation"] == "warn"
+        assert grades(bad)["dns"] == "warn"
+        assert "publish at TXT example.org" in bad.output
         assert "email/smtp is not called" in bad.output
         assert (server.mails, server.lines("MAIL")) == ([], [])
-    gone = invoke("email")
+    with in_thread(DnsServer(PUBLISHED)) as dns:
+        gone = invoke("email", "--dns", dns.address)
     assert (grades(gone)["credentials"], grades(gone)["address"]) == ("fail", "fail")
     assert "check the port and the service" in gone.output
 
 
 def test_without_a_broker_the_provider_is_looked_into_all_the_same() -> None:
-    with in_thread(SmtpServer()) as server:
+    with in_thread(SmtpServer()) as server, in_thread(DnsServer(PUBLISHED)) as dns:
         env = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(server.port)}
         more = {"SMTP_TLS": "none", "SMTP_FROM": "a@example.org"}
-        result = CliRunner().invoke(main, ("probe", "email"), env=UNSET | env | more)
+        result = CliRunner().invoke(main, ("probe", "email", "--dns", dns.address), env=UNSET | env | more)
     assert result.exit_code == 0, result.output
     assert grades(result) == dict.fromkeys(NAMES, "ok") | dict.fromkeys(("quota", "logs", "isolation"), "skip")
 

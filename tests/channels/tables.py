@@ -38,6 +38,9 @@ SETTINGS = {
     "call_timeout_s": "hard limit of a call, kept by the caller; 0: final reply + connect + 2 commands",
     "greylist_s": "least wait after a 450 or 451",
     "provider": "its name in outcomes, metrics and circuits",
+    "dkim_key": "PEM file of the key that mails are signed with; none: they are not signed here",
+    "dkim_selector": "the key's name in the DNS",
+    "dkim_domain": "domain that mails are signed for; empty: the sender's",
 }
 
 

@@ -15,6 +15,7 @@ import pytest
 from aiosmtpd.controller import UnthreadedController
 from aiosmtpd.handlers import Sink
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from channels.classify import Reason
 from channels.email import AuthMethod, EmailChannel, Tls
@@ -22,6 +23,7 @@ from channels.retry import BUSY
 from schemas.names import OutcomeKind
 from tests.channels.certs import Authority, Pair
 from tests.channels.smtp_stage import PASSWORD, USER, channel, mail, settings
+from tests.channels.test_dkim import pem, verified
 from tests.sandbox.smtp_server import Drop, Hold, SmtpServer, Stage
 
 
@@ -483,7 +485,8 @@ class TestEnvelope:
         parsed = _parsed(kept.data)
         assert (kept.sender, kept.recipients) == ("reminders@service.example", ("reader@reader.example",))
         assert parsed.keys() == [
-            *("Date", "From", "To", "Subject", "Message-ID", "MIME-Version", "Auto-Submitted", "Content-Type")
+            *("Date", "From", "To", "Subject", "Message-ID", "MIME-Version", "Auto-Submitted", "Feedback-ID"),
+            "Content-Type",
         ]
         assert parsed["From"] == "Reminders <reminders@service.example>"
         assert parsed["To"] == "Bob <reader@reader.example>"
@@ -568,6 +571,36 @@ async def test_a_server_written_by_others_takes_our_mails() -> None:
     content = keep.envelopes[1].content
     assert isinstance(content, bytes)
     assert _text(content) == [".", "..", ".x", "é" * 3000]
+
+
+async def test_what_the_server_gets_is_signed_and_the_same_each_time(server: SmtpServer, tmp_path: Path) -> None:
+    key, file = Ed25519PrivateKey.generate(), tmp_path / "dkim.pem"
+    file.write_bytes(pem(key))
+    async with channel(server, dkim_key=file, dkim_selector="k1", dkim_domain="BÜCHER.example") as adapter:
+        for attempt in (1, 2):
+            # A leading dot is doubled on the way alone, and a line's end is not what the signature is of.
+            sent = mail(
+                attempt=attempt, text=".\n.x  y \n\n", unsubscribe_url="https://x.example/l/a", category="visits"
+            )
+            assert (await adapter.send(sent)).kind is OutcomeKind.ACCEPTED
+    first, second = (mail.data for mail in server.mails)
+    assert first == second
+    tags = verified(first, key)
+    assert (tags["d"], tags["s"], tags["t"]) == ("xn--bcher-kva.example", "k1", "1764000000")
+    assert _parsed(first)["Feedback-ID"] == "visits::reminder:serviceexample"
+    assert tags["h"].split(":").count("List-Unsubscribe-Post") == 2
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), ("x", "holds no private key")])
+async def test_a_key_that_cannot_be_used_stops_the_worker(
+    server: SmtpServer, tmp_path: Path, content: str | None, said: str
+) -> None:
+    file = tmp_path / "dkim.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(OSError, match=said):
+        async with channel(server, dkim_key=file, dkim_selector="k1"):
+            pass
 
 
 def _text(data: bytes) -> list[str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from channels import render
 from channels.addresses import Address
 from channels.foot_words import ENGLISH, WORDS, foot_words
-from channels.mime import Headers, compose, encoded_words, stuffed
+from channels.mime import Headers, compose, encoded_words, feedback_id, stuffed
 
 TOKEN = "abcdefghij234567abcdefghij"
 HEADERS = ["Date", "From", "To", "Subject", "Message-ID", "MIME-Version", "Auto-Submitted", "Content-Type"]
@@ -51,6 +51,30 @@ def test_one_click_headers_are_lines_of_their_own() -> None:
 def test_an_address_to_unsubscribe_at_is_no_way_into_the_headers(url: str) -> None:
     with pytest.raises(ValueError, match="printable ASCII"):
         compose(Headers(Address("a", "b"), Address("c", "d"), TOKEN, "b", 0, url), render.email("t", "x"))
+
+
+def test_a_mail_that_unsubscribes_stands_beside_the_link() -> None:
+    url, mailto = "https://notify.example/l/" + "a" * 900, "mailto:stop@b.example?subject=" + "b" * 900
+    headers = Headers(Address("a", "b.example"), Address("c", "d.example"), TOKEN, "b.example", 0, url, mailto)
+    made = compose(headers, render.email("t", "x"))
+    assert f"List-Unsubscribe: <{url}>,\r\n <{mailto}>\r\n".encode() in made
+    assert max(len(line) for line in made.split(b"\r\n")) <= 998
+    for wrong in ("mailto:a@b\r\nBcc: e@vil.example", "mailto:a@b>", "https://x.example/a"):
+        with pytest.raises(ValueError, match="mailto"):
+            compose(Headers(headers.sender, headers.recipient, TOKEN, "b", 0, url, wrong), render.email("t", "x"))
+
+
+@pytest.mark.parametrize(
+    ("category", "tenant", "domain", "made"),
+    [
+        ("visits", "north", "mail.clinic.example", "visits:north:reminder:mailclinicexamp"),
+        ("a:b\r\nBcc: x", "", "b.ex", "a-b--Bcc--x::reminder:bexxx"),
+        ("é" * 100, "t", "xn--bcher-kva.example", f"{'-' * 40}:t:reminder:xnbcherkvaexamp"),
+    ],
+)
+def test_complaints_are_counted_by_four_parts(category: str, tenant: str, domain: str, made: str) -> None:
+    assert feedback_id(category, tenant, domain) == made
+    assert 5 <= len(made.rpartition(":")[2]) <= 15
 
 
 def test_links_stand_below_text_and_html() -> None:
