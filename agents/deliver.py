@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from agents import forgetting, gate
+from agents import forgetting, gate, ways
 from agents.breakers import Admitted, Breakers
 from agents.control import Control
 from agents.delivery import BUSY_MS, GRACE_MS, Delivering
@@ -21,7 +21,7 @@ from agents.ports import NOTHING, Check, Command, Decision, Inbound, Job, Out, S
 from agents.routes import Routes
 from agents.suppressions import BOUNCED, STOP
 from agents.unit_of_work import Observer, raised_at
-from channels.base import ChannelAdapter, Outcome, Send
+from channels.base import ChannelAdapter, Metered, Outcome, Send
 from channels.http_answers import UNKNOWN_CODE
 from channels.send_only import NOT_ON_LIST
 from schemas import codec, ids
@@ -29,9 +29,11 @@ from schemas.codec import Undecodable
 from schemas.names import LANES, Channel, Lane, OutcomeKind
 from schemas.quick import replace
 from schemas.records import Delivery, DeliveryAnswer, Message, RecipientDelivery, RecipientProfile, Stages
-from tables import caps, consent, deliveries, holding, quota, recipients
+from tables import caps, consent, deliveries, holding, prices, quota, recipients
 from tables import due as index
 from tables.holds import Subject
+from tables.prices import Prices
+from tables.transition import REACHED
 
 #: Outcomes after which a recipient has got nothing, so that it does not count against their caps.
 _NOT_SENT = frozenset(
@@ -147,6 +149,12 @@ class Calls:
                 return self._refuse(key, row, delivery, OutcomeKind.UNDELIVERABLE, "channel_not_configured", now)
             if delivery.deadline and delivery.deadline <= now:
                 return self._refuse(key, row, delivery, OutcomeKind.SKIPPED, "expired", now)
+            if delivery.max_cost_micros and not self._affordable(delivery, message, work.providers(delivery.channel)):
+                cost = self._cost(delivery, message, adapter)
+                why = prices.beyond(delivery.max_cost_micros, cost)
+                detail = ways.allowed(work, delivery.max_cost_micros, cost)
+                dear = self._refuse(key, row, delivery, OutcomeKind.UNDELIVERABLE, why, now, detail=detail)
+                return replace(dear, rows={**dear.rows, **self._uncounted(view, delivery)})
             waits = not self.accepting or not self.caught_up(partition)
             waits = waits or self._used[delivery.channel] >= work.concurrency(adapter)
             counted = {} if waits else self._routes.within_quota(view, partition, key, adapter, now)
@@ -238,7 +246,8 @@ class Calls:
             "correlation_id": delivery.correlation_id,
         }
         await self._observer.stage(Stage.STARTED, partition, 1)
-        admitted = await self._routes.admitted(key, delivery, adapter)
+        affordable = partial(self._affordable, delivery, message) if delivery.max_cost_micros else None
+        admitted = await self._routes.admitted(key, delivery, adapter, affordable)
         started = work.clock()
 
         def look(by: ChannelAdapter) -> Outcome | None:
@@ -274,7 +283,7 @@ class Calls:
         log.info(
             "called", extra=context | {"outcome": outcome.kind.value, "reason": outcome.reason, "code": outcome.code}
         )
-        answer = _answer(delivery, outcome, started, ended)
+        answer = _answer(delivery, outcome, started, ended, work.prices)
         self._used[delivery.channel] -= 1
         told = self._told(delivery, message, outcome, ended)
         if self._ours(partition):
@@ -374,9 +383,26 @@ class Calls:
             case None:
                 return None
 
-    async def _send(self, delivery: Delivery, message: Message, adapter: ChannelAdapter) -> Outcome:
+    def _affordable(
+        self, delivery: Delivery, message: Message, adapters: tuple[ChannelAdapter, ...]
+    ) -> tuple[ChannelAdapter, ...]:
+        """Return the providers by which a message costs no more than it may."""
+        cap = delivery.max_cost_micros
+        return tuple(one for one in adapters if not prices.beyond(cap, self._cost(delivery, message, one)))
+
+    def _cost(
+        self, delivery: Delivery, message: Message, adapter: ChannelAdapter, send: Send | None = None
+    ) -> int | None:
+        """Return what a message costs by a provider, in micros, all its parts; None where nobody knows."""
+        micros = self._work.prices.of(delivery.channel, adapter.name, message.address)
+        if not micros or not isinstance(adapter, Metered):
+            return micros
+        return micros * adapter.units(send or self._outgoing(delivery, message))
+
+    def _outgoing(self, delivery: Delivery, message: Message) -> Send:
+        """Return what an adapter is given."""
         replies = self._work.replies
-        send = Send(
+        return Send(
             channel=delivery.channel,
             address=message.address,
             token=ids.provider_token(delivery.delivery_id),
@@ -403,6 +429,9 @@ class Calls:
             reply_hint=replies.hint(delivery) if replies else "",
             **self._work.mail_links.of(delivery, message.address, self._work.categories.of(delivery.category)),
         )
+
+    async def _send(self, delivery: Delivery, message: Message, adapter: ChannelAdapter) -> Outcome:
+        send = self._outgoing(delivery, message)
         try:
             async with asyncio.timeout(adapter.call_timeout_s):
                 outcome = await adapter.send(send)
@@ -414,6 +443,8 @@ class Calls:
         if outcome.kind is OutcomeKind.MAYBE_SENT and adapter.repeatable:
             # Whoever got it knows the second copy by its token, so nobody need decide.
             return replace(outcome, kind=OutcomeKind.DEFERRED)
+        if self._work.prices and outcome.kind in REACHED and not outcome.cost_micros:
+            return replace(outcome, cost_micros=self._cost(delivery, message, adapter, send) or 0)
         return outcome
 
     # -- commands
@@ -528,7 +559,7 @@ class Calls:
             await asyncio.wait(self._tasks, timeout=limit_s)
 
 
-def _answer(delivery: Delivery, outcome: Outcome, started: int, ended: int) -> DeliveryAnswer:
+def _answer(delivery: Delivery, outcome: Outcome, started: int, ended: int, table: Prices) -> DeliveryAnswer:
     retry_after = outcome.retry_after_s
     unspent = outcome.kind is OutcomeKind.MISCONFIGURED or not outcome.reached
     return deliveries.answer(
@@ -541,7 +572,7 @@ def _answer(delivery: Delivery, outcome: Outcome, started: int, ended: int) -> D
         provider=outcome.provider,
         provider_id=outcome.provider_id,
         code=outcome.code,
-        detail=_detail(outcome.detail, delivery.template),
+        detail=_detail(outcome, delivery, table),
         not_before=ended + int(retry_after * 1000) if retry_after is not None else 0,
         spent=not unspent,
         more=delivery.more,
@@ -550,6 +581,14 @@ def _answer(delivery: Delivery, outcome: Outcome, started: int, ended: int) -> D
     )
 
 
-def _detail(said: str, template: str) -> str:
-    """Return what is told of a call, with the version of the template that it was rendered with."""
-    return "; ".join(part for part in (said, f"template {template}" if template else "") if part)
+def _detail(outcome: Outcome, delivery: Delivery, table: Prices) -> str:
+    """Return what is told of a call: with the version of the template that it was rendered with, why this channel was
+    chosen, and what it costs."""
+    cost = outcome.cost_micros
+    parts = (
+        outcome.detail,
+        f"template {delivery.template}" if delivery.template else "",
+        delivery.chosen,
+        f"cost {table.words(cost)}" if cost else "",
+    )
+    return "; ".join(part for part in parts if part)

@@ -34,6 +34,7 @@ from schemas.sealing import Sealing
 from tables import deliveries
 from tables import due as index
 from tables.consent import Categories
+from tables.prices import NO_PRICES, Prices
 from tables.transition import Arrival
 
 #: How long a call may outlive its own limit before its attempt is called a doubt, in ms.
@@ -81,6 +82,17 @@ class Delivering:
     templates: Shelf = field(default_factory=Shelf)
     foot: Foot = field(default_factory=Foot)
     replies: Replies | None = None
+    prices: Prices = NO_PRICES
+
+    def providers(self, channel: Channel) -> tuple[ChannelAdapter, ...]:
+        """Return the providers of a channel, the first one first."""
+        first = self.adapters.get(channel)
+        return (first, *self.spares.get(channel, ())) if first is not None else ()
+
+    def price(self, channel: Channel, address: str) -> int | None:
+        """Return what the cheapest provider of a channel takes for one message, or one part of it, in micros; None
+        where nobody knows."""
+        return self.prices.least(channel, (one.name for one in self.providers(channel)), address)
 
     def concurrency(self, adapter: ChannelAdapter) -> int:
         """Return how many calls of an adapter's channel may go on at once, by all its providers."""

@@ -4,7 +4,7 @@ now."""
 from collections.abc import Callable
 from hashlib import sha256
 
-from agents import forgetting, keeping, letters, wording
+from agents import forgetting, keeping, letters, ways, wording
 from agents.delivery import Delivering
 from agents.letters import Complaint
 from agents.meter import Stage
@@ -19,6 +19,7 @@ from schemas.codec import Undecodable
 from schemas.names import AnswerKind, Channel, OutcomeKind, RecipientAction, RequestKind
 from schemas.quick import replace
 from schemas.records import (
+    Contact,
     Delivery,
     DeliveryAnswer,
     DeliveryRequest,
@@ -305,7 +306,7 @@ def _address(
     content = keeping.opened(work, view, request)
     if isinstance(content, keeping.Closed):
         return refuse(content.outcome, content.reason, ours=content.wait_ms > 0, wait_ms=content.wait_ms)
-    channel, address, more, last_inbound_at = request.channel, "", False, 0
+    channel, address, more, last_inbound_at, chosen = request.channel, "", False, 0, ""
     also: tuple[str, ...] = ()
     category = work.categories.of(request.category)
     if request.addressed:
@@ -324,15 +325,16 @@ def _address(
         if not served:
             # None of those that remain may be used, so that there is no other to go on to.
             return refuse(OutcomeKind.OPTED_OUT, judged[0][1])
+        served, chosen = ways.ordered(work, request, profile, category, served, now)
         channel, address, last_inbound_at = served[0].channel, served[0].address, served[0].last_inbound_at
         more = channel is not request.channel and any(c.channel is not channel for c in served[1:])
         if channel in _SEVERAL:
-            devices = [c.address for c in served if c.channel is channel]
-            devices = [d for d in dict.fromkeys(devices) if work.send_only_to.allows(channel, d)] or [address]
-            address, also = devices[0], tuple(devices[1:MAX_DEVICES])
-    if channel not in work.adapters:
-        return refuse(OutcomeKind.UNDELIVERABLE, "channel_not_configured")
+            address, *others = _devices(work, channel, served) or [address]
+            also = tuple(others[: MAX_DEVICES - 1])
     address = addresses.in_one_form(channel, address)
+    closed, detail = ways.closed(work, request, channel, address)
+    if closed:
+        return refuse(OutcomeKind.UNDELIVERABLE, closed, detail=detail)
     if not work.send_only_to.allows(channel, address):
         return refuse(OutcomeKind.SKIPPED, NOT_ON_LIST)
     if request.addressed and (unwanted := _unwanted(work, profile, request, channel, address)):
@@ -372,7 +374,15 @@ def _address(
         wants_answer=request.wants_answer,
         sealed=Sealed(0, codec.encode(message)),
         template=worded.template,
+        max_cost_micros=request.max_cost_micros,
+        chosen=chosen,
     ), None
+
+
+def _devices(work: Delivering, channel: Channel, served: list[Contact]) -> list[str]:
+    """Return the addresses of a channel that may be sent to, each once, in the recipient's order."""
+    devices = dict.fromkeys(c.address for c in served if c.channel is channel)
+    return [d for d in devices if work.send_only_to.allows(channel, d)]
 
 
 def _over(request: DeliveryRequest, profile: RecipientProfile | None, now: int) -> str:

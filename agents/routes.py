@@ -16,6 +16,7 @@ from schemas.records import Delivery, ProviderDay
 from tables import circuit, quota
 from tables import due as index
 from tables.holds import Subject
+from tables.prices import TOO_DEAR
 
 #: With this reason a call is held that found no turn by its provider's rate.
 PACED = "paced"
@@ -92,13 +93,27 @@ class Routes:
         self._allowed[key] = frozenset(allowed)
         return rows
 
-    async def admitted(self, key: bytes, delivery: Delivery, adapter: ChannelAdapter) -> Admitted | Outcome:
-        """Return by whom a call may go: its channel's provider, and those beside it. Waits for its turn."""
+    async def admitted(
+        self,
+        key: bytes,
+        delivery: Delivery,
+        adapter: ChannelAdapter,
+        affordable: Callable[[tuple[ChannelAdapter, ...]], tuple[ChannelAdapter, ...]] | None = None,
+    ) -> Admitted | Outcome:
+        """Return by whom a call may go: its channel's provider, and those beside it. Waits for its turn.
+
+        ``affordable``: picks those by which it costs no more than it may.
+        """
         slot = self._slots.pop(key, None)
         spares = self._work.spares.get(delivery.channel, ())
         adapters = (adapter, *spares)
         if (allowed := self._allowed.pop(key, None)) is not None:
             adapters = tuple(a for a in adapters if circuit.name_of(a.channel.value, a.name) in allowed)
+        if affordable is not None:
+            adapters = affordable(adapters)
+            if not adapters:
+                # The others have had all calls that they may have today.
+                return Outcome(OutcomeKind.UNDELIVERABLE, TOO_DEAR, adapter.name, reached=False)
         if spares:
             held = self._control.holding
             adapters = tuple(a for a in adapters if held(Subject(provider=a.name)) is None) or adapters

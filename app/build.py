@@ -36,7 +36,7 @@ from agents.suppressions import Suppressions
 from agents.templates import Templates
 from agents.timer import Timer
 from agents.unit_of_work import Backlog, Observer, Units
-from app import categories, circuits, hardening, kafka, providers
+from app import categories, circuits, hardening, kafka, prices, providers
 from app.config import ConfigError, Role, Settings
 from app.exposed import Exposed
 from app.feed import Feed
@@ -68,6 +68,7 @@ from tables import store as due_store
 from tables.consent import Categories
 from tables.due import CHANNEL_CODES
 from tables.ledger import Kind as OrphanKind
+from tables.prices import Prices
 from tables.series import LATE_MS
 from tables.transition import Rules
 
@@ -339,6 +340,11 @@ def _timer(
 def _categories(settings: Settings) -> Categories:
     path = settings.rules.categories_file
     return categories.load(path) if path is not None else Categories()
+
+
+def _prices(settings: Settings) -> Prices:
+    path = settings.rules.prices_file
+    return prices.load(path) if path is not None else Prices()
 
 
 def _rules(settings: Settings) -> Rules:
@@ -763,6 +769,7 @@ def build_delivery(settings: Settings, meter: Meter, observer: Observer | None =
         templates=templates,
         foot=Foot(settings.rules.sender_name, settings.rules.answer_hint),
         replies=replies,
+        prices=_prices(settings),
     )
     published = _templates(app, settings, names, templates, meter)
     publisher = Publisher(kafka.client_options(settings), timeout_s=settings.fencing.publish_s)

@@ -23,6 +23,7 @@ KEYS = (
     "maybe_sent",
     "sender",
     "answer",
+    "cheaper_first",
 )
 
 
@@ -104,6 +105,7 @@ def _category(name: str, table: Mapping[str, Any], faults: list[str]) -> Categor
         maybe_sent,
         _line(table, "sender", MAX_SENDER, fault),
         _line(table, "answer", MAX_ANSWER, fault),
+        flag("cheaper_first"),
     )
 
 

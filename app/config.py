@@ -296,6 +296,13 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "[Its format](recipients.md#categories). A category that is not in it is transactional.",
         ),
         Variable(
+            "PRICES_FILE",
+            Kind.FILE,
+            "",
+            "TOML file of what messages cost, by channel, provider and country. [Its format](costs.md). Without it no "
+            "cost is told, and a reminder that limits its cost goes by email, push and webhook alone.",
+        ),
+        Variable(
             "SEAL_KEY",
             Kind.TEXT,
             "",
@@ -794,6 +801,7 @@ class Rules:
     seal_keys: tuple[str, ...] = field(repr=False)
     send_only_to: str
     categories_file: Path | None
+    prices_file: Path | None
     calendars_file: Path | None
     templates_dir: Path | None
     sender_name: str
@@ -999,6 +1007,7 @@ class Settings:
                 seal_keys=tuple(key for part in read.text("SEAL_KEY").split(",") if (key := part.strip())),
                 send_only_to=read.text("SEND_ONLY_TO"),
                 categories_file=read.file("CATEGORIES_FILE"),
+                prices_file=read.file("PRICES_FILE"),
                 calendars_file=read.file("CALENDARS_FILE"),
                 templates_dir=read.file("TEMPLATES_DIR"),
                 sender_name=read.text("SENDER_NAME"),
@@ -1346,6 +1355,14 @@ def _between_rules(rules: Rules) -> Iterator[tuple[str, str]]:
         except categories.Faulty as exc:
             for fault in exc.faults:
                 yield "CATEGORIES_FILE", f"CATEGORIES_FILE={str(rules.categories_file)!r}: {fault}"
+    if rules.prices_file is not None:
+        from app import prices  # noqa: PLC0415 - few commands need it
+
+        try:
+            prices.load(rules.prices_file)
+        except prices.Faulty as exc:
+            for fault in exc.faults:
+                yield "PRICES_FILE", f"PRICES_FILE={str(rules.prices_file)!r}: {fault}"
     if rules.send_only_to:
         from channels import send_only  # noqa: PLC0415 - brings what checks mail addresses, which few need
 

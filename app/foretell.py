@@ -4,7 +4,7 @@ It asks the very rules that intake, the gate and settle ask. What only they can 
 where none is given, suppressions, holds, what else is sent to them by then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -15,8 +15,9 @@ from channels.shelf import Shelf
 from schemas.checks import zone as zone_of
 from schemas.names import Action, Channel, WaitFor
 from schemas.records import Definition, RecipientProfile, ReminderEvent, Step
-from tables import caps, consent, recipients, schedule
+from tables import caps, consent, prices, recipients, schedule
 from tables.consent import Categories, Category
+from tables.prices import NO_PRICES, Prices
 from tables.schedule import TimeRules
 
 #: Firings that are told.
@@ -45,7 +46,7 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Installation:
     """What an installation says. ``channels``: those that are configured, None: not known. ``shelf`` None: no
-    templates are known here."""
+    templates are known here. ``providers``: the names of each channel's."""
 
     categories: Categories = field(default_factory=Categories)
     times: TimeRules = field(default_factory=TimeRules)
@@ -53,6 +54,12 @@ class Installation:
     max_attempts: int = 5
     channels: frozenset[Channel] | None = None
     shelf: Shelf | None = None
+    prices: Prices = NO_PRICES
+    providers: Mapping[Channel, tuple[str, ...]] = field(default_factory=dict)
+
+    def price(self, channel: Channel, address: str) -> int | None:
+        """Return what the cheapest provider of a channel takes for a message, or a part of it, in micros."""
+        return self.prices.least(channel, self.providers.get(channel, ("",)), address)
 
 
 def foretell(event: ReminderEvent, profile: RecipientProfile | None, here: Installation, now_ms: int) -> list[Line]:
@@ -127,6 +134,7 @@ def _category(name: str, category: Category, here: Installation) -> Line:
     parts += ["keeps the calling hours of the law"] if category.calling_hours else []
     parts += ["goes through quiet hours"] if category.overrides_quiet else []
     parts += ["goes beyond caps"] if category.overrides_caps else []
+    parts += ["takes the cheaper channel first"] if category.cheaper_first else []
     rule = "CATEGORIES_FILE" if known else "no table of this name in CATEGORIES_FILE"
     return Line("category", f"{name}: {', '.join(parts)}.", rule)
 
@@ -159,6 +167,8 @@ def _steps(
         yield Line(about, _step(event, step, profile, category, here), f"steps[{n - 1}]")
         if profile is not None or step.address:
             yield from _judged(about, event, known, category, step.channel, at)
+            address = step.address or next((c.address for c in known.contacts if c.channel is step.channel), "")
+            yield from _priced(about, event, step.channel, address, here)
         within = f" within {step.within_s} s" if step.within_s else ""
         if n < len(event.steps):
             yield Line(about, f"Unless {_ENDS[step.wait_for]}{within}, step {n + 1} begins.", "wait_for")
@@ -190,9 +200,50 @@ def _choice(
     found = recipients.usable(profile, Channel.ANY, (), available, unverified=category.unverified)
     if not found:
         yield Line("contacts", reasons.sentence("no_contact"), "recipient")
-    for channel in dict.fromkeys(contact.channel for contact in found):
-        yield Line("contacts", f"{channel.value}, by the recipient's order.", "contacts")
+    first: dict[Channel, str] = {}
+    for contact in found:
+        first.setdefault(contact.channel, contact.address)
+    order, by = list(first), "by the recipient's order"
+    if category.cheaper_first and len(first) > 1:
+        order, by = _by_price(event, profile, category, first, here, at), "the cheaper first"
+    for channel in order:
+        yield Line("contacts", f"{channel.value}, {by}.", "cheaper_first" if by.startswith("the") else "contacts")
+        yield from _priced("contacts", event, channel, first[channel], here)
         yield from _judged("contacts", event, profile, category, channel, at)
+
+
+def _by_price(
+    event: ReminderEvent,
+    profile: RecipientProfile,
+    category: Category,
+    first: Mapping[Channel, str],
+    here: Installation,
+    at: int | None,
+) -> list[Channel]:
+    """Return the channels in the order in which the gate will try them, as far as it can be known."""
+    ways = [
+        prices.Way(
+            channel,
+            here.price(channel, address),
+            at is None or consent.look(profile, event.category, category, channel, at) is None,
+        )
+        for channel, address in first.items()
+    ]
+    return [way.channel for way in prices.cheaper_first(ways, wants_answer=False)]
+
+
+def _priced(about: str, event: ReminderEvent, channel: Channel, address: str, here: Installation) -> Iterator[Line]:
+    """Yield what a channel costs to an address, where anybody asks for it."""
+    cap = event.policy.max_cost_micros if event.policy is not None else 0
+    if not cap and not here.prices:
+        return
+    price = here.price(channel, address) if address else None
+    if why := prices.beyond(cap, price):
+        yield Line(about, reasons.sentence(why, channel), why)
+    if price:
+        each = " a part" if channel is Channel.SMS else ""
+        allowed = f", and it may cost {here.prices.words(cap)}" if cap else ""
+        yield Line(about, f"{channel.value} costs {here.prices.words(price)}{each}{allowed}.", "PRICES_FILE")
 
 
 def _judged(

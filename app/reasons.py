@@ -137,6 +137,8 @@ LIFE: dict[str, str] = {
     "stopping": "The worker was stopping and began no call any more.",
     "control_unknown": "The worker could not know of holds at that moment, so it began no call.",
     "stale_ask": "The request was so old that what is remembered of it may be gone.",
+    "too_dear": "It would cost more on this channel than its policy allows (max_cost_micros).",
+    "price_unknown": "Its policy limits the cost, and PRICES_FILE names no price for this channel and country.",
     "channel_not_configured": "This installation has no provider for the channel.",
     "skipped": "An operator had the event passed over (`dlq skip`).",
     "suppressed_stop": "The address answered STOP, or its provider says that it did.",

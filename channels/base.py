@@ -131,3 +131,12 @@ class Retracting(Protocol):
 
         ``message`` has its token and addresses, and none of what it said. Safe to call twice.
         """
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """An adapter whose provider bills a message by more than one."""
+
+    def units(self, message: Send) -> int:
+        """Return how many units a message is billed as, at least 1: the parts of a text. Pure, and the same as
+        ``send`` would send."""

@@ -42,6 +42,11 @@ class SmsChannel:
         """Send one text message and say what became of it. A cancelled call closes its connection."""
         return self._api.told(message, await self._send(message))
 
+    def units(self, message: Send) -> int:
+        """Return the parts that carriers bill a message as."""
+        body = self._body(message)
+        return limits.sms_size(body).parts if body else 1
+
     async def retract(self, message: Send, provider_id: str) -> Outcome:
         """Cancel what waits at Twilio; what has left cannot be taken back."""
         return self._api.told(message, await self._api.cancel(self._api.client.messages(provider_id)))
@@ -54,15 +59,11 @@ class SmsChannel:
         number = self._api.number(message)
         if isinstance(number, Outcome):
             return number
-        said = render.plain(message.title, message.text)
-        if not said:
-            return refused(TwilioReason.NO_TEXT)
-        settings = self._settings
-        # Nobody can answer a name.
-        hint = "" if any(char.isalpha() for char in settings.sms_from) else message.reply_hint
-        body = limits.fit(self.channel, said, settings.sms_too_long, settings.sms_max_parts, hint)
+        settings, body = self._settings, self._body(message)
         if body is None:
             return refused(TwilioReason.TOO_LONG)
+        if not body:
+            return refused(TwilioReason.NO_TEXT)
         return await self._api.create(
             self._api.client.messages,
             to=number,
@@ -71,3 +72,11 @@ class SmsChannel:
             body=body,
             status_callback=self._api.callback("status", message.reference),
         )
+
+    def _body(self, message: Send) -> str | None:
+        """Return what is sent, empty where there is nothing to say, None where it does not fit."""
+        said = render.plain(message.title, message.text)
+        settings = self._settings
+        # Nobody can answer a name.
+        hint = "" if any(char.isalpha() for char in settings.sms_from) else message.reply_hint
+        return limits.fit(self.channel, said, settings.sms_too_long, settings.sms_max_parts, hint) if said else ""

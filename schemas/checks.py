@@ -315,14 +315,7 @@ def check_reminder(event: ReminderEvent, now_ms: int, record_ms: int) -> Fault |
     if fault is not None:
         return fault
     if action is Action.UPSERT:
-        return (
-            _start(event, now_ms)
-            or _whom(event)
-            or _content(event)
-            or _rules(event)
-            or _whole(event)
-            or _later_policy(event)
-        )
+        return _start(event, now_ms) or _whom(event) or _content(event) or _rules(event) or _whole(event)
     if event.occurrence and (fault := _line(event.occurrence, "occurrence")):
         return fault
     if event.delivery_id and (fault := _line(event.delivery_id, "delivery_id", most=MAX_DELIVERY_BYTES)):
@@ -359,30 +352,11 @@ def _snooze(event: ReminderEvent, now_ms: int) -> Fault | None:
     return None
 
 
-def _parked(field: str, value: str) -> Fault:
-    remedy = "kept until a release that can do it; update the service"
-    return Fault(Reason.NEEDS_NEWER_SERVICE, field, shown(value), remedy)
-
-
 def _whole(event: ReminderEvent) -> Fault | None:
     if not event.occurrence:
         return None
     remedy = "SNOOZE it to its new time, or CANCEL it; for other words CANCEL it and send a reminder of its own"
     return Fault(Reason.ONE_OCCURRENCE, "occurrence", shown(event.occurrence), remedy)
-
-
-#: Parts of a policy that ask for more than this release does; to take them and do nothing would be a false promise.
-_LATER_POLICY = ("max_cost_micros",)
-
-
-def _later_policy(event: ReminderEvent) -> Fault | None:
-    policy = event.policy
-    if policy is None:
-        return None
-    for name in _LATER_POLICY:
-        if getattr(policy, name):
-            return _parked(f"policy.{name}", str(getattr(policy, name)))
-    return None
 
 
 def _names(event: ReminderEvent) -> Fault | None:

@@ -72,6 +72,19 @@ def e164(value: str, region: str = "") -> str | PhoneFault:
     return _parsed(text, region.strip().upper())
 
 
+@lru_cache(maxsize=4096)
+def country(number: str) -> str:
+    """Return the country whose plan an E.164 number is of (ISO 3166-1, two letters), empty where it is of none."""
+    import phonenumbers  # noqa: PLC0415 - its tables take a while to load, and few commands need them
+
+    try:
+        parsed = phonenumbers.parse(number[len(_scheme(number)) :], None)
+    except phonenumbers.NumberParseException:
+        return ""
+    found = phonenumbers.region_code_for_number(parsed)
+    return str(found) if found and found.isalpha() else ""
+
+
 def _scheme(text: str) -> str:
     return next((scheme for scheme in _SCHEMES if text.lower().startswith(scheme)), "")
 

@@ -488,6 +488,7 @@ class DeliveryRequest:
     stages: Stages | None = None
     wants_answer: bool = False
     channels: tuple[str, ...] = ()
+    max_cost_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,6 +534,8 @@ class Delivery:
     stages: Stages | None = None
     wants_answer: bool = False
     template: str = ""
+    max_cost_micros: int = 0
+    chosen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -645,6 +648,7 @@ class AuditEntry:
     origin_partition: int = -1
     origin_offset: int = -1
     stages: Stages | None = None
+    cost_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)

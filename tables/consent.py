@@ -51,6 +51,7 @@ class Category:
     too. ``postal_address``: where the sender can be written to, at the foot of marketing mail (CAN-SPAM, 15 U.S.C.
     7704(a)(5)(A)(iii)). ``maybe_sent`` BY_CATEGORY: the installation's rule.
     ``sender``, ``answer``: who sends it and how to answer, empty: as the installation says.
+    ``cheaper_first``: where the recipient's order of contacts decides, the cheaper channel goes first.
     """
 
     legal: Legal = Legal.TRANSACTIONAL
@@ -64,6 +65,7 @@ class Category:
     maybe_sent: MaybeSent = MaybeSent.BY_CATEGORY
     sender: str = ""
     answer: str = ""
+    cheaper_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,6 +246,7 @@ def _facts(answer: DeliveryAnswer, o: Occurrence) -> dict[str, Any]:
         "channel": answer.channel,
         "lateness_ms": max(0, late),
         "stages": answer.stages,
+        "cost_micros": answer.cost_micros,
     }
 
 
@@ -387,7 +388,7 @@ def _late_outcome(rid: str, row: ReminderRow, answer: DeliveryAnswer, a: Arrival
     if o is not None and ours:
         return came_through(rid, row, o, answer.outcome, "late_outcome", _facts(answer, o), a, rules)
     to = State.SENT if answer.outcome is OutcomeKind.ACCEPTED else State.DELIVERED
-    return fold(rid, row, answer.delivery_id, to, "late_outcome", a, rules)
+    return fold(rid, row, answer.delivery_id, to, "late_outcome", a, rules, cost_micros=answer.cost_micros)
 
 
 def came_through(
@@ -470,7 +471,17 @@ def of_series(row: ReminderRow) -> bool:
     return row.definition is not None and series.is_series(row.definition)
 
 
-def fold(rid: str, row: ReminderRow, delivery: str, to: State, reason: str, a: Arrival, rules: Rules) -> Transition:
+def fold(
+    rid: str,
+    row: ReminderRow,
+    delivery: str,
+    to: State,
+    reason: str,
+    a: Arrival,
+    rules: Rules,
+    *,
+    cost_micros: int = 0,
+) -> Transition:
     """Apply good news of an occurrence that has ended; they only ever raise what is known of it."""
     for i, c in enumerate(row.closed):
         if c.delivery_id == delivery and _RANK.get(c.state, 9) < _RANK[to]:
@@ -488,6 +499,8 @@ def fold(rid: str, row: ReminderRow, delivery: str, to: State, reason: str, a: A
             else:
                 to_state = state(life.row)
                 life.note(to_state, reason, detail=detail, occurrence=c.occurrence, round=c.round, channel=c.channel)
+            if cost_micros:
+                life.tell({"channel": c.channel, "cost_micros": cost_micros})
             life.emits.append(status(rid, life.row, folded, 0))
             return life.done()
     return unchanged(row, "stale")

@@ -350,6 +350,7 @@ def request(kind: RequestKind, reminder_id: str, d: Definition | None, o: Occurr
         correlation_id=d.correlation_id,
         sealed=d.sealed if deliver else _UNDEFINED.sealed,
         wants_answer=deliver and wants_answer(d),
+        max_cost_micros=d.policy.max_cost_micros if deliver and d.policy is not None else 0,
     )
 
 
@@ -391,6 +392,12 @@ def status(reminder_id: str, row: Draft, c: Closed, due_at: int) -> ReminderStat
         d.tenant,
         d.correlation_id,
     )
+
+
+def _counted_once(audit: list[AuditEntry]) -> list[AuditEntry]:
+    """Return the entries of one transition with the cost of its message in the first that has it."""
+    priced = [n for n, entry in enumerate(audit) if entry.cost_micros]
+    return [replace(entry, cost_micros=0) if n in priced[1:] else entry for n, entry in enumerate(audit)]
 
 
 class Life:
@@ -471,6 +478,8 @@ class Life:
 
     def done(self, result: str = "applied") -> Transition:
         """Return the transition, with the input marked as applied."""
+        if len(self.audit) > 1:
+            self.audit = _counted_once(self.audit)
         self.row.updated_at = self.now
         self.row.applied = _applied(self.row.applied, self._arrival)
         return Transition(self.row.freeze(), True, tuple(self.emits), tuple(self.audit), result)

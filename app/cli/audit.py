@@ -61,11 +61,16 @@ async def partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartit
     return [TopicPartition(topic, number) for number in sorted(known.partitions_for_topic(topic))]
 
 
-async def records(consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> AsyncIterator[ConsumerRecord]:
-    """Yield all records from the beginning to what was the end when this began."""
+async def records(
+    consumer: AIOKafkaConsumer, tps: list[TopicPartition], since: int | None = None
+) -> AsyncIterator[ConsumerRecord]:
+    """Yield all records from the beginning, or from ``since`` (ms UTC) on, to what was the end when this began."""
     consumer.assign(tps)
     await consumer.seek_to_beginning(*tps)
     ends = await consumer.end_offsets(tps)
+    if since is not None:
+        for tp, found in (await consumer.offsets_for_times(dict.fromkeys(tps, max(0, since)))).items():
+            consumer.seek(tp, found.offset if found is not None else ends[tp])
     left = {tp for tp in tps if await consumer.position(tp) < ends[tp]}
     while left:
         for batch in (await consumer.getmany(*left, timeout_ms=1000, max_records=5000)).values():

@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "suppressed": ("app.cli.suppress", "suppressed", "Say whether an address is suppressed, and why."),
     "audit": ("app.cli.ledger", "audit", "Compare events, rows, outcomes and audit, and name what does not add up."),
     "maybe": ("app.cli.maybe", "maybe", "List what may have been sent or not, and say what became of it."),
+    "costs": ("app.cli.costs", "costs", "Say what messages cost, by channel, tenant and day."),
     "webhook": ("app.cli.webhook", "webhook", "Call a receiver of webhooks for a test, or show its secrets."),
     "dlq": ("app.cli.dlq", "dlq", "Look at dead letters, put them back, correct or close them."),
     "doctor": ("app.cli.doctor", "doctor", "Check everything that a worker needs."),

@@ -77,12 +77,13 @@ def _sentence(fault: Any) -> str:
 
 def _foretold(event: ReminderEvent, for_: click.utils.LazyFile | None, now: int) -> list[Any]:
     """Return what will become of an event, by the settings of this environment."""
-    from app import categories  # noqa: PLC0415 - these bring all that a worker knows, which few commands need
+    from app import categories, prices  # noqa: PLC0415 - these bring all that a worker knows, which few commands need
     from app.foretell import Installation, foretell  # noqa: PLC0415
     from app.template_preview import words_of  # noqa: PLC0415
     from channels.shelf import Shelf  # noqa: PLC0415
     from tables import recipients  # noqa: PLC0415
     from tables.consent import Categories  # noqa: PLC0415
+    from tables.prices import NO_PRICES  # noqa: PLC0415
     from tables.transition import Arrival  # noqa: PLC0415
 
     settings = load()
@@ -103,6 +104,13 @@ def _foretold(event: ReminderEvent, for_: click.utils.LazyFile | None, now: int)
     except (Failure, OSError):
         shelf = None
     channels = configured(settings)
+    names: dict[Channel, list[str]] = {}
+    if rules.prices_file is not None:
+        from app import build  # noqa: PLC0415 - brings Faust, which takes half a second
+        from channels import registry  # noqa: PLC0415
+
+        for adapter in registry.every_adapter(build._channels(settings)):
+            names.setdefault(adapter.channel, []).append(adapter.name)
     here = Installation(
         categories.load(rules.categories_file) if rules.categories_file is not None else Categories(),
         rules.times(),
@@ -110,6 +118,8 @@ def _foretold(event: ReminderEvent, for_: click.utils.LazyFile | None, now: int)
         settings.retry.max_attempts,
         channels or None,
         shelf,
+        prices.load(rules.prices_file) if rules.prices_file is not None else NO_PRICES,
+        {channel: tuple(found) for channel, found in names.items()},
     )
     return foretell(event, profile, here, now)
 

@@ -34,6 +34,7 @@ from schemas.records import (
 from schemas.references import References
 from tables import due as index
 from tables.consent import Categories
+from tables.prices import NO_PRICES
 from tests.agents.memory import MemoryStore, Watch
 
 
@@ -91,6 +92,7 @@ class Desk:
             references=References(()),
             mail_links=MailLinks(),
             replies=None,
+            prices=NO_PRICES,
             suppressions=suppressions,
             suppressed=lambda *of: suppressions.why(*of) if suppressions else "",
         )

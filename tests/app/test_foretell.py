@@ -15,6 +15,8 @@ from channels.templates import Source, compiled
 from schemas import codec
 from schemas.names import Action, Channel, OutcomeKind, WaitFor
 from schemas.records import Consent, Contact, Content, Policy, RecipientProfile, ReminderEvent, Sealed, Step
+from tables.consent import Categories, Category
+from tables.prices import Prices
 from tests.agents.test_gate import CATEGORIES, HOUR, Gate
 from tests.rules.life import examples
 
@@ -128,6 +130,22 @@ def test_what_only_others_can_know_is_named() -> None:
     assert said(foretell(ReminderEvent("r", action=Action.CANCEL), None, HERE, NOW), "effect")
     past = foretell(ReminderEvent("r", "anna", at=NOW - HOUR, text="x"), None, HERE, NOW)
     assert "past" in said(past, "time")[0].words
+
+
+def test_prices_and_their_order_are_foretold() -> None:
+    anna = RecipientProfile(zone="UTC", contacts=tuple(Contact(c, ADDRESSES[c]) for c in (Channel.SMS, Channel.EMAIL)))
+    prices = Prices("EUR", {(Channel.SMS, "twilio", "US"): 8_000, (Channel.EMAIL, "*", "*"): 400})
+    here = Installation(
+        Categories({"general": Category(cheaper_first=True)}),
+        prices=prices,
+        providers={Channel.SMS: ("twilio",), Channel.EMAIL: ("smtp",)},
+    )
+    event = ReminderEvent("r", "anna", at=NOW + HOUR, text="x", policy=Policy(max_cost_micros=500))
+    told = [(line.words, line.rule) for line in said(foretell(event, anna, here, NOW), "contacts")]
+    assert told[0] == ("EMAIL, the cheaper first.", "cheaper_first")
+    assert ("EMAIL costs 0.0004 EUR, and it may cost 0.0005 EUR.", "PRICES_FILE") in told
+    assert ("SMS costs 0.008 EUR a part, and it may cost 0.0005 EUR.", "PRICES_FILE") in told
+    assert "too_dear" in {rule for _, rule in told}
 
 
 def invoke(*args: str, stdin: str = "", env: dict[str, str] | None = None) -> Result:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.names import Channel, OutcomeKind, RequestKind, State, WaitFor
-from schemas.records import Definition, DeliveryRequest, ReminderStatus, RetryRecord, RowStep
+from schemas.records import Definition, DeliveryRequest, Policy, ReminderStatus, RetryRecord, RowStep
 from tables import transition
 from tables.settling import Again, Doubt, GiveUp, NextStep, Skip, Succeed
 from tables.transition import Letter, Retry
@@ -34,6 +34,18 @@ def test_an_accepted_message_ends_the_reminder_and_tells_its_producer() -> None:
     assert r.state is State.SENT
     assert (r.audit[-1].provider, r.audit[-1].lateness_ms) == ("smtp", 2 * SECOND)
     assert [e.state for e in r.last.emits if isinstance(e, ReminderStatus)] == [State.SENT]
+
+
+def test_a_message_is_paid_for_once_and_its_policy_says_how_much_it_may_cost() -> None:
+    r = Reminder().sending(replace(NINE, policy=Policy(max_cost_micros=90)))
+    assert [request.max_cost_micros for request in r.asked()] == [90]
+    r.accepted(provider="twilio", channel=Channel.SMS, cost_micros=80)
+    assert [entry.cost_micros for entry in r.last.audit if entry.cost_micros] == [80]
+    late = Reminder().sending()
+    late.outcome(OutcomeKind.MAYBE_SENT, Doubt())
+    late.accepted(cost_micros=80)
+    assert late.state is State.SENT
+    assert [entry.cost_micros for entry in late.audit if entry.cost_micros] == [80]
 
 
 def test_a_temporary_failure_is_tried_again_and_the_record_of_it_is_public() -> None:

@@ -238,7 +238,6 @@ FAULTS: list[tuple[ReminderEvent, str, str, str, str]] = [
     (reminder(policy=Policy(Missed.UNKNOWN)), "needs_newer_service", "policy.missed", "UNKNOWN", "update"),
     (reminder(policy=Policy(overlap=Overlap.UNKNOWN)), "needs_newer_service", "policy.overlap", "UNKNOWN", "update"),
     (reminder(policy=Policy(maybe_sent=MaybeSent.UNKNOWN)), "needs_newer_service", "policy.maybe_sent", "UNKNOWN", "u"),
-    (reminder(policy=Policy(max_cost_micros=60)), "needs_newer_service", "policy.max_cost_micros", "60", "update"),
     (reminder(policy=Policy(nag_every_s=9, nag_max=101)), "too_large", "policy.nag_max", "101", "at most 100"),
     (reminder(policy=Policy(nag_max=3)), "invalid", "policy.nag_max", "3", "nag_every_s"),
     (reminder(policy=Policy(escalate_to=("x",) * 21)), "too_large", "policy.escalate_to", "21 entries", "at most 20"),
