@@ -46,7 +46,8 @@ def recipient(
     for key, link in links_of(work, view, recipient_id):
         gone = keyless(replace(link, linked=False, correlation_id=correlation_id[:200]))
         rows[key] = work.written(gone, now + work.retention_ms)
-        links.append(gone)
+        if not link.stands_in:
+            links.append(gone)
     return rows, told(work, links, at)
 
 
@@ -74,7 +75,7 @@ def asked_before(profile: RecipientProfile | None, asked_at: int) -> bool:
 
 def late(work: Delivering, profile: RecipientProfile | None, request: DeliveryRequest) -> tuple[Out, ...]:
     """Return the word to a reminder whose link comes after its recipient was erased; core knows which was earlier."""
-    if profile is None or not profile.erased:
+    if profile is None or not profile.erased or request.stands_in:
         return ()
     link = RecipientLink(request.reminder_id, request.link, False, correlation_id=request.correlation_id)
     return told(work, (link,), profile.updated_at)

@@ -115,7 +115,7 @@ def tell_links(
     emits = []
     if before is None or before.zone != after.zone or before.contacts != after.contacts:
         for link_key, link in forgetting.links_of(work, view, recipient_id):
-            if not link.linked:
+            if not link.linked or link.stands_in:
                 continue
             told, answer = _tell(work, link, after, now)
             if answer is not None:
@@ -195,7 +195,9 @@ def _link(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job:
         if request.kind is not RequestKind.LINK:
             gone = keeping.with_key(
                 replace(
-                    known or RecipientLink(request.reminder_id, request.link, False), link=request.link, linked=False
+                    known or RecipientLink(request.reminder_id, request.link, False, stands_in=request.stands_in),
+                    link=request.link,
+                    linked=False,
                 ),
                 request.wrapped_key,
             )
@@ -211,8 +213,9 @@ def _link(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job:
             correlation_id=request.correlation_id,
             channels=request.channels,
             category=request.category,
+            stands_in=request.stands_in,
         )
-        if not request.recipient_id:
+        if request.stands_in or not request.recipient_id:
             return Decision({key: work.written(link, 0)})
         link, answer = _tell(work, link, profile, now)
         return Decision({key: work.written(link, 0)}, (*late, work.answered(answer)) if answer else late)

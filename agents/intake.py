@@ -71,7 +71,7 @@ def read(core: Core, record: Inbound) -> Job:
             return refuse(Fault(Reason.OTHER_TENANT, "tenant", checks.shown(event.tenant), OTHER_TENANT_REMEDY))
         definition = definition_of(event, correlation) if event.action is Action.UPSERT else None
         wrapped = b""
-        if definition is not None and core.sealing and keys.may_seal(definition, row):
+        if definition is not None and core.sealing:
             sealed, wrapped = core.sealing.seal(event.reminder_id, CONTENT, definition.sealed.body, core.random)
             definition = replace(definition, sealed=sealed)
         step = lifecycle.apply_event(event.reminder_id, row, event, definition, arrival, core.rules)

@@ -12,6 +12,8 @@ from schemas.sealing import CLEAR, CONTENT, Unopened
 
 #: How long a request waits whose content is of another key: core asks again with what it has by then, in ms.
 ANOTHER_KEY_MS = 1_000
+#: So much longer than core its row those keep a key who may be asked in a recipient's place, in ms: a word may be late.
+STANDS_IN_MS = 3_600_000
 #: How long one waits whose master key this worker does not have, in ms: somebody has to set it.
 MASTER_UNKNOWN_MS = 60_000
 
@@ -53,6 +55,10 @@ def with_key(link: RecipientLink, wrapped: bytes) -> RecipientLink:
 def until(link: RecipientLink, now: int, retention_ms: int) -> int:
     """Return when the link of a reminder that has ended is purged, in ms UTC.
 
-    Its key outlives the reminder's own row: while that stands, it can be sent again.
+    Its key outlives the reminder's own row: while that stands, it can be sent again. The copy of somebody who may be
+    asked in its recipient's place does so by no more than it must: core tells them of an erasure as long as it has the
+    row.
     """
+    if link.stands_in:
+        return now + retention_ms + STANDS_IN_MS
     return now + (2 if link.wrapped_key else 1) * retention_ms

@@ -109,6 +109,7 @@ LIFE: dict[str, str] = {
     "escalated": "No answer came, or not enough of them, so that the next person is asked.",
     "unanswered": "Everybody was asked as often as its policy says, and not enough of them answered in time.",
     "quorum_open": "Somebody has answered; its policy wants the answers of more people.",
+    "no_longer_named": "It was changed and no longer names the person whose turn it was.",
     "answered_before": "The same person has answered before, and counts once.",
     "retracted": "A message that was out was taken back: it is shown no more, or never was.",
     "not_retracted": "A message that was out could not be taken back.",

@@ -386,7 +386,8 @@ class RecipientProfile:
 class RecipientLink:
     """The body of an ``l/`` row: a reminder that belongs to a recipient. ``link`` is the reminder's row version.
 
-    ``channels``: those on which it can go to a contact of theirs; none: any.
+    ``channels``: those on which it can go to a contact of theirs; none: any. ``stands_in``: the reminder is somebody
+    else's, in whose place they may be asked.
     """
 
     reminder_id: str
@@ -399,6 +400,7 @@ class RecipientLink:
     correlation_id: str = ""
     channels: tuple[str, ...] = ()
     category: str = "general"
+    stands_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,7 +460,10 @@ class RecipientDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRequest:
-    """Topic ``notifications.requests``, key = recipient id, or reminder id where there is no recipient."""
+    """Topic ``notifications.requests``, key = recipient id, or reminder id where there is no recipient.
+
+    ``stands_in``: a word about the link of somebody who may be asked in the recipient's place, and needs the key.
+    """
 
     kind: RequestKind
     reminder_id: str
@@ -489,6 +494,7 @@ class DeliveryRequest:
     wants_answer: bool = False
     channels: tuple[str, ...] = ()
     max_cost_micros: int = 0
+    stands_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)

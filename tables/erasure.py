@@ -18,7 +18,7 @@ from tables.transition import (
     Transition,
     better,
     is_replay,
-    link_request,
+    link_requests,
     may_have_been_asked,
     unchanged,
 )
@@ -58,7 +58,7 @@ def _with_its_key(life: Life, action: str = "") -> None:
     forget(life, action)
     if d is not None and d.sealed.key_id:
         life.row.link = life.row.link + 1
-        life.emits.append(link_request(RequestKind.ERASE, life.rid, life.row.link, d, life.now))
+        life.emits.extend(link_requests(RequestKind.ERASE, life.rid, life.row.link, d, life.now))
 
 
 def forget(life: Life, action: str = "") -> None:

@@ -21,6 +21,8 @@ ESCALATED = "escalated"
 UNANSWERED = "unanswered"
 QUORUM_OPEN = "quorum_open"
 ANSWERED_BEFORE = "answered_before"
+#: The reminder was changed and no longer names the person whose turn it is.
+NO_LONGER_NAMED = "no_longer_named"
 
 #: Rounds after the first where a policy names no number: until there is an answer, but not for ever.
 MOST_NAGS = checks.MAX_NAGS
@@ -143,6 +145,15 @@ def passed_over(life: Life, until: int) -> bool:
     if d is None or o is None or not turns.escalated(o):
         return False
     return until > o.due_at + _wait_ms(life, d) and others_left(life)
+
+
+def dropped(life: Life) -> None:
+    """Pass over a person whom the reminder no longer names: the next one is asked, or it ends as what it came to."""
+    _, o, ins = _open(life)
+    if others_left(life):
+        life.note(State.FAILED, NO_LONGER_NAMED, o=o)
+    if not _ask_next(life, ins, life.now):
+        life.close(State.SKIPPED, NO_LONGER_NAMED)
 
 
 # -- the next round, the next person -----------------------------------------------------------------------------------

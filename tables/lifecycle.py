@@ -31,6 +31,7 @@ from tables.transition import (
     max_lateness,
     may_have_been_asked,
     presses,
+    stand_ins,
     start_step,
     state,
     unchanged,
@@ -164,7 +165,10 @@ def _upsert(rid: str, before: ReminderRow, event: ReminderEvent, d: Definition, 
     lets_go = moved_recipient or not has_link(d)
     if lets_go and old is not None and before.open is not None and has_link(old):
         life.row.link = life.row.link + 1
-        life.emits.append(link_request(RequestKind.UNLINK, rid, life.row.link, old, a.now))
+        if old.recipient_id not in stand_ins(d):
+            life.emits.append(link_request(RequestKind.UNLINK, rid, life.row.link, old, a.now))
+    if old is not None:
+        life.let_go(old, d)
     if moved_recipient:
         life.row.zone = ""
         life.row.reachable = True
@@ -347,6 +351,8 @@ def _is_due(life: Life, row: ReminderRow, o: Occurrence, published: int) -> None
             life.withdraw(Withdrawal.SUPERSEDE, holding.kept_back(o) or series.MISSED)
         case State.SCHEDULED | State.RETRY | State.HELD if o.insistence is not None and insist.has_answered(life):
             insist.acknowledged(life)
+        case State.SCHEDULED | State.RETRY | State.HELD if turns.dropped(row.definition, o):
+            insist.dropped(life)
         case State.SCHEDULED | State.RETRY | State.HELD:
             life.ask_again("due", published)
         case State.SENDING:

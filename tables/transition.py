@@ -376,6 +376,27 @@ def link_request(kind: RequestKind, reminder_id: str, link: int, d: Definition, 
     )
 
 
+def stand_ins(d: Definition) -> tuple[str, ...]:
+    """Return who may be asked in the recipient's place, and so needs the key of a sealed content. None where it is in
+    clear."""
+    if not d.sealed.key_id:
+        return ()
+    return tuple(dict.fromkeys(person for person in turns.policy(d).escalate_to if person != d.recipient_id))
+
+
+def link_requests(
+    kind: RequestKind, reminder_id: str, link: int, d: Definition, now: int
+) -> tuple[DeliveryRequest, ...]:
+    """Return the word about a reminder's link to its recipient, and to each who may be asked in their place."""
+    word = link_request(kind, reminder_id, link, d, now)
+    return (word, *(standing_in(word, person) for person in stand_ins(d)))
+
+
+def standing_in(word: DeliveryRequest, person: str) -> DeliveryRequest:
+    """Return a word about a reminder's link as one to a person who may be asked in the recipient's place."""
+    return replace(word, recipient_id=person, stands_in=True, follows_zone=False, channels=())
+
+
 def status(reminder_id: str, row: Draft, c: Closed, due_at: int) -> ReminderStatus:
     """Return what producers are told of an occurrence that has ended."""
     d = row.definition or _UNDEFINED
@@ -559,7 +580,7 @@ class Life:
         d = self.row.definition
         if d is not None and has_link(d):
             self.row.link = self.row.link + 1
-            self.emits.append(link_request(RequestKind.UNLINK, self.rid, self.row.link, d, self.now))
+            self.emits.extend(link_requests(RequestKind.UNLINK, self.rid, self.row.link, d, self.now))
 
     def open(
         self,
@@ -881,9 +902,15 @@ class Life:
         self._unlink()
 
     def link(self, d: Definition) -> None:
-        """Tell the recipient's partition that this reminder is theirs."""
+        """Tell the recipient's partition that this reminder is theirs, and those who may be asked in their place."""
         self.row.link = self.row.link + 1
-        self.emits.append(link_request(RequestKind.LINK, self.rid, self.row.link, d, self.now))
+        self.emits.extend(link_requests(RequestKind.LINK, self.rid, self.row.link, d, self.now))
+
+    def let_go(self, old: Definition, d: Definition) -> None:
+        """Destroy the key of an old content where nobody is asked in the recipient's place any more."""
+        kept = (d.recipient_id, *stand_ins(d))
+        word = link_request(RequestKind.ERASE, self.rid, self.row.link, old, self.now)
+        self.emits.extend(standing_in(word, person) for person in stand_ins(old) if person not in kept)
 
     def move(self, to: State, reason: str, *, due: int, action: str = "", **fields: Any) -> None:
         """Move the open occurrence to a state in which it acts at ``due``."""

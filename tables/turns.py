@@ -34,6 +34,11 @@ def escalated(o: Occurrence) -> bool:
     return o.insistence is not None and len(o.insistence.turns) > 1
 
 
+def dropped(d: Definition | None, o: Occurrence) -> bool:
+    """Return whether it is somebody's turn whom the reminder, changed since, no longer names."""
+    return d is not None and escalated(o) and whom(d, o) not in policy(d).escalate_to
+
+
 def chain(d: Definition | None, o: Occurrence) -> tuple[RowStep, ...]:
     """Return the steps of the round that an occurrence is in; none where the person's own order of contacts decides."""
     return d.steps if d is not None and not escalated(o) else ()

@@ -122,7 +122,7 @@ async def _planned(settings: Settings, recipient: str, reminder: str, address: s
 
 def _task(held: Held, sealing: Sealing) -> Task:
     task = Task(held.recipient_id, sorted(held.reminders))
-    linked = {link.reminder_id for link in held.links.values()}
+    linked = {link.reminder_id for link in held.links.values() if not link.stands_in}
     task.unlinked = [rid for rid in task.reminders if rid not in linked]
     for contact in held.profile.contacts if held.profile is not None else ():
         task.addresses.append(contact.address)

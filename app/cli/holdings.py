@@ -121,7 +121,7 @@ async def of_recipient(settings: Settings, recipient_id: str, *, everywhere: boo
     held.profile = read_row(RecipientProfile, rows.get(b"p/" + owner))
     held.sends = read_row(RecipientSends, rows.get(b"c/" + owner))
     _sort(held, rows)
-    linked = {link.reminder_id for link in held.links.values()}
+    linked = {link.reminder_id for link in held.links.values() if not link.stands_in}
     if not everywhere and not linked:
         return held
     own = [rid.encode() for rid in linked]
@@ -169,7 +169,7 @@ async def with_address(settings: Settings, address: str) -> tuple[Held, list[str
     for key, raw in rows.items():
         if key.startswith(b"l/"):
             link = read_row(RecipientLink, raw)
-            if link is not None and link.wrapped_key:
+            if link is not None and link.wrapped_key and not link.stands_in:
                 keys[link.reminder_id] = link.wrapped_key
         else:
             profile = read_row(RecipientProfile, raw)

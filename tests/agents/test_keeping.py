@@ -8,25 +8,30 @@ import pytest
 
 from agents import gate
 from agents.ports import Decision
+from agents.publisher import partition_of
 from schemas import codec, ids
 from schemas.names import AnswerKind, Channel, OutcomeKind, RecipientAction, RequestKind
 from schemas.records import (
+    Contact,
     Delivery,
     DeliveryAnswer,
     DeliveryRequest,
     Message,
     Policy,
     RecipientEvent,
+    RecipientLink,
     ReminderEvent,
     Step,
 )
 from schemas.sealing import Sealing
-from tables import lifecycle, transition
-from tests.agents.test_forgetting import CANARY, Partition
+from tables import erasure, lifecycle, transition
+from tests.agents.test_forgetting import CANARY, PARTITION, Partition
 from tests.agents.test_intake import NOW, Intake
 
 SEALING = Sealing.of(("the key of this test's house",))
 STEPS = (Step(Channel.EMAIL, address=CANARY),)
+#: Somebody else of Anna's partition, as the rows of this test have one.
+BOB = next(name for n in range(99) if partition_of((name := f"bob{n}").encode(), 8) == PARTITION)
 EVENT = ReminderEvent("clinic/1", recipient_id="anna", at=NOW + 3_600_000, text=CANARY, steps=STEPS)
 
 
@@ -70,6 +75,10 @@ class Whole:
             self.partition.view[key] = row
         return decision
 
+    def link_of(self, person: str) -> RecipientLink:
+        """Return what a person's partition keeps of the reminder."""
+        return self.partition.work.link(self.partition.view[ids.link_key(person, "clinic/1")] or b"")
+
     def sent(self, request: DeliveryRequest) -> Message | DeliveryAnswer:
         """Return the message that goes to its channel, or what core is told."""
         (out,) = self.gate(request).emits
@@ -109,7 +118,7 @@ def test_without_the_key_nobody_reads_it_any_more() -> None:
     request = whole.request()
     told = whole.partition.read(RecipientEvent("anna", RecipientAction.ERASE))
     assert [a.reminder_id for a in told if a.kind is AnswerKind.ERASED] == ["clinic/1"]
-    assert whole.partition.work.link(whole.partition.view[ids.link_key("anna", "clinic/1")] or b"").wrapped_key == b""
+    assert whole.link_of("anna").wrapped_key == b""
     later = replace(request, asked_at=whole.partition.now + 1)
     assert refused(whole.sent(later)) == (OutcomeKind.SKIPPED, "key_gone")
 
@@ -134,15 +143,65 @@ def test_without_the_master_key_it_is_held_and_not_lost() -> None:
     assert not answer.spent
 
 
-def test_what_was_in_clear_before_is_sent_as_it_was_and_what_escalates_stays_so() -> None:
+def test_what_was_in_clear_before_is_sent_as_it_was() -> None:
     whole = Whole()
     object.__setattr__(whole.intake.core, "sealing", Sealing())
     whole.intake.take(EVENT)
     assert isinstance(whole.sent(whole.request()), Message)
     object.__setattr__(whole.intake.core, "sealing", SEALING)
-    policy = Policy(nag_every_s=60, nag_max=1, escalate_to=("bob",))
-    whole.intake.take(replace(EVENT, policy=policy, text="Other"))
-    assert whole.request().sealed.key_id == 0
+    whole.take(replace(EVENT, text=CANARY + " again"))
+    assert whole.request().sealed.key_id
+    assert isinstance(whole.sent(replace(whole.request(), ask=9)), Message)
+
+
+CALL = replace(EVENT, policy=Policy(nag_every_s=60, nag_max=1, escalate_to=(BOB,)))
+
+
+def bobs(whole: Whole) -> DeliveryRequest:
+    """Return what core asks of delivery when it is Bob's turn."""
+    whole.partition.read(RecipientEvent(BOB, zone="UTC", contacts=(Contact(Channel.EMAIL, "bob@people.example"),)))
+    asked = whole.request()
+    return replace(asked, recipient_id=BOB, round=1, addressed=False, channel=Channel.ANY, ask=5)
+
+
+def test_each_person_of_the_round_is_served() -> None:
+    whole = Whole()
+    whole.take(CALL)
+    assert isinstance(whole.sent(whole.request()), Message)
+    message = whole.sent(bobs(whole))
+    assert isinstance(message, Message)
+    assert (message.address, CANARY in message.text) == ("bob@people.example", True)
+
+
+def test_whoever_stands_in_says_nothing_of_the_reminder_and_takes_nothing_of_it_along() -> None:
+    whole = Whole()
+    told = [
+        codec.decode(DeliveryAnswer, out.value or b"") for word in whole.take(CALL) for out in whole.gate(word).emits
+    ]
+    assert all(word.kind is AnswerKind.PROFILE and word.link == 1 for word in told)
+    request = bobs(whole)
+    assert not whole.partition.read(RecipientEvent(BOB, zone="Asia/Tokyo", contacts=()))
+    assert not whole.partition.read(RecipientEvent(BOB, RecipientAction.ERASE)), "it is not his reminder"
+    later = replace(request, asked_at=whole.partition.now + 1)
+    assert refused(whole.sent(later)) == (OutcomeKind.SKIPPED, "key_gone")
+    assert isinstance(whole.sent(whole.request()), Message), "hers is as it was"
+    whole.take(replace(CALL, text=CANARY + " again"))
+    assert whole.link_of(BOB).wrapped_key, "the next version has its key again"
+
+
+def test_an_erasure_of_the_recipient_reaches_the_keys_of_those_who_stand_in() -> None:
+    whole = Whole()
+    whole.take(CALL)
+    request = bobs(whole)
+    told = whole.partition.read(RecipientEvent("anna", RecipientAction.ERASE))
+    (word,) = [a for a in told if a.kind is AnswerKind.ERASED]
+    arrival = transition.Arrival(whole.partition.now + 1, topic_id="outcomes", offset=1)
+    step = erasure.recipient_erased("clinic/1", whole.intake.row(), word, arrival, whole.intake.core.rules)
+    for said in step.emits:
+        if isinstance(said, DeliveryRequest):
+            whole.gate(said)
+    assert refused(whole.sent(request)) == (OutcomeKind.SKIPPED, "key_gone")
+    assert not whole.link_of(BOB).wrapped_key
 
 
 def test_the_sealed_part_of_another_reminder_opens_nowhere_else() -> None:

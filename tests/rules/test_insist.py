@@ -568,3 +568,45 @@ def test_forgetting_ends_the_rounds_as_what_they_came_to_and_names_nobody() -> N
     assert (r.state, r.reason) == (State.SENT, "erased")
     assert r.row is not None
     assert [c.insistence for c in r.row.closed] == [None]
+
+
+def test_whoever_is_named_no_more_while_it_is_their_turn_is_not_asked() -> None:
+    r = reminder(CALL)
+    for _ in range(2):
+        r.accepted()
+        again(r)
+    r.accepted()
+    r.fire()
+    assert r.open.insistence is not None
+    assert r.open.insistence.turns[-1].recipient_id == "ben"
+    r.upsert(replace(ANNA, policy=replace(CALL, escalate_to=("cleo",))), 2)
+    assert r.state is State.SCHEDULED
+    r.fire()
+    assert [(e.to_state, e.reason) for e in r.audit[-2:]] == [
+        (State.FAILED, "no_longer_named"),
+        (State.SCHEDULED, "escalated"),
+    ]
+    r.fire()
+    assert whom(r) == "cleo"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_where_nobody_else_is_named_it_ends_as_what_it_came_to(asked: bool) -> None:
+    r = reminder(CALL)
+    for _ in range(2):
+        r.accepted()
+        again(r)
+    r.accepted()
+    r.fire()
+    if asked:
+        r.fire()
+        assert whom(r) == "ben"
+    r.upsert(replace(ANNA, policy=NAG), 2)
+    if asked:
+        assert r.state is State.WITHDRAWING
+        r.withdrawn()
+    r.fire()
+    assert (r.state, r.reason) == (State.SENT, "no_longer_named")
+    assert r.row is not None
+    assert r.row.open is None
+    assert not r.asked()
