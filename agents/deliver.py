@@ -397,10 +397,10 @@ class Calls:
         micros = self._work.prices.of(delivery.channel, adapter.name, message.address)
         if not micros or not isinstance(adapter, Metered):
             return micros
-        return micros * adapter.units(send or self._outgoing(delivery, message))
+        return micros * adapter.units(send or self._outgoing(delivery, message, adapter.name))
 
-    def _outgoing(self, delivery: Delivery, message: Message) -> Send:
-        """Return what an adapter is given."""
+    def _outgoing(self, delivery: Delivery, message: Message, provider: str) -> Send:
+        """Return what the adapter of a provider is given."""
         replies = self._work.replies
         return Send(
             channel=delivery.channel,
@@ -424,14 +424,15 @@ class Calls:
             recipient_id=delivery.recipient_id,
             also=tuple(address for address in message.also if self._may_have(delivery, address)),
             last_inbound_ms=max(
-                message.last_inbound_at, replies.wrote(delivery.channel, message.address) if replies else 0
+                message.last_inbound_at,
+                replies.wrote(delivery.channel, message.address, provider) if replies else 0,
             ),
             reply_hint=replies.hint(delivery) if replies else "",
             **self._work.mail_links.of(delivery, message.address, self._work.categories.of(delivery.category)),
         )
 
     async def _send(self, delivery: Delivery, message: Message, adapter: ChannelAdapter) -> Outcome:
-        send = self._outgoing(delivery, message)
+        send = self._outgoing(delivery, message, adapter.name)
         try:
             async with asyncio.timeout(adapter.call_timeout_s):
                 outcome = await adapter.send(send)

@@ -37,8 +37,17 @@ SWEEP_MS = 60_000
 MOST_OF_ONE = 50
 
 
+#: Whose number the windows of WhatsApp are about where nothing is said of it.
+FIRST = "twilio"
+
+
 def _hashed(message: str) -> str:
     return sha256(message.encode()).hexdigest()[:32]
+
+
+def _scope(provider: str) -> str:
+    """Return what tells a provider's windows from those of the first, which had none beside it once."""
+    return "" if provider == FIRST else provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,9 @@ class Asked:
 
 
 class Replies(Broadcast):
-    """What waits for an answer. ``hint``: how to answer, in words, with ``{code}`` for the number; empty: not said."""
+    """What waits for an answer. ``hint``: how to answer, in words, with ``{code}`` for the number; empty: not said.
+    ``texted``: the channels on which answers come in.
+    """
 
     def __init__(
         self,
@@ -63,8 +74,10 @@ class Replies(Broadcast):
         hashing: AddressHash,
         hint: str,
         fatal: Callable[[str, BaseException | None], None],
+        texted: frozenset[Channel] = TEXTED,
     ) -> None:
         super().__init__(make_consumer, topic, partitions, fatal=fatal)
+        self._texted = texted
         self._partitions = partitions
         self._clock = clock
         self._hashing = hashing
@@ -87,11 +100,12 @@ class Replies(Broadcast):
                     found[reminder_id, occurrence] = Waiting(reminder_id, occurrence, asked.at, asked.deliveries[-1])
         return list(found.values())
 
-    def wrote(self, channel: Channel, address: str) -> int:
-        """Return when a message last came from an address, ms UTC; 0: not within what is kept."""
+    def wrote(self, channel: Channel, address: str, provider: str = FIRST) -> int:
+        """Return when a message last came from an address to a provider's number, ms UTC; 0: not within what is
+        kept."""
         if not self._wrote:
             return 0
-        return max(self._wrote.get(key, 0) for key in self._hashing.keys(channel, address))
+        return max(self._wrote.get(key, 0) for key in self._hashing.keys(channel, address, _scope(provider)))
 
     def taken(self, message: str) -> Waiting | None:
         """Return what a message was found to be about before, if it came before: a copy must be about the same."""
@@ -99,7 +113,7 @@ class Replies(Broadcast):
 
     def hint(self, delivery: Delivery) -> str:
         """Return how to answer a message, empty where no answer is wanted or none can be texted."""
-        if not delivery.wants_answer or delivery.channel not in TEXTED:
+        if not delivery.wants_answer or delivery.channel not in self._texted:
             return ""
         return self._hint.replace("{code}", code(delivery.reminder_id, delivery.occurrence))
 
@@ -107,14 +121,14 @@ class Replies(Broadcast):
 
     def asked(self, delivery: Delivery, address: str, now: int) -> tuple[Out, ...]:
         """Return the record that a message is about to go out and wants an answer, if it does."""
-        if not delivery.wants_answer or delivery.channel not in TEXTED:
+        if not delivery.wants_answer or delivery.channel not in self._texted:
             return ()
         until = min(delivery.deadline or now + KEPT_MS, now + KEPT_MS)
         return (self._about(ReplyKind.ASKED, delivery, address, now, until),)
 
     def taken_back(self, delivery: Delivery, address: str, now: int) -> tuple[Out, ...]:
         """Return the record that nothing went out."""
-        if not delivery.wants_answer or delivery.channel not in TEXTED:
+        if not delivery.wants_answer or delivery.channel not in self._texted:
             return ()
         return (self._about(ReplyKind.TAKEN_BACK, delivery, address, now, 0),)
 
@@ -123,10 +137,10 @@ class Replies(Broadcast):
         record = ReplyRecord(ReplyKind.CLOSED, now, reminder_id=reminder_id, occurrence=occurrence)
         return self._out(reminder_id.encode(), record)
 
-    def came(self, channel: Channel, address: str, now: int) -> tuple[bytes, bytes]:
-        """Return key and value of the record that somebody wrote."""
-        key = self._hashing.key(channel, address)
-        return key.encode(), codec.encode(ReplyRecord(ReplyKind.WROTE, now, key))
+    def came(self, channel: Channel, address: str, at: int, provider: str = FIRST) -> tuple[bytes, bytes]:
+        """Return key and value of the record that somebody wrote, at an instant, to a provider's number."""
+        key = self._hashing.key(channel, address, _scope(provider))
+        return key.encode(), codec.encode(ReplyRecord(ReplyKind.WROTE, at, key))
 
     def took(self, message: str, meant: Waiting, now: int) -> tuple[bytes, bytes]:
         """Return key and value of the record that a message, by its provider's id, is about an occurrence."""

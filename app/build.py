@@ -30,7 +30,7 @@ from agents.new_tzdata import NewTzdata
 from agents.ports import Check, Logic
 from agents.publisher import Publisher
 from agents.release import Releases
-from agents.replies import Replies
+from agents.replies import TEXTED, Replies
 from agents.retract import Retractions
 from agents.suppressions import Suppressions
 from agents.templates import Templates
@@ -366,8 +366,10 @@ def _channels(settings: Settings) -> registry.ChannelSettings:
             email=_email(settings),
             email_beside=_email_beside(settings),
             twilio=settings.twilio,
+            cloud=settings.cloud,
             push=_push(settings),
             webhook=_webhook(settings),
+            first=settings.circuits.first,
         )
     except ValueError as exc:
         raise ConfigError([str(exc)]) from exc
@@ -558,8 +560,9 @@ def _templates(app: StreamApp, settings: Settings, names: TopicNames, shelf: She
 
 def _replies(settings: Settings, names: TopicNames) -> Replies | None:
     """Return what knows who is waited for, where answers can come in."""
-    twilio = settings.twilio
-    if not twilio.callback_url:
+    twilio, cloud = settings.twilio, settings.cloud
+    texted = TEXTED if twilio.callback_url else frozenset({Channel.WHATSAPP} if cloud.app_secret else ())
+    if not texted:
         return None
     return Replies(
         _reader(settings),
@@ -569,6 +572,7 @@ def _replies(settings: Settings, names: TopicNames) -> Replies | None:
         hashing=settings.rules.address_hash,
         hint=twilio.reply_confirm,
         fatal=fatal,
+        texted=texted,
     )
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from app import callers, teams, tokens
+from channels.cloud_settings import BASE_URL as CLOUD_URL
+from channels.cloud_settings import VERSION as CLOUD_VERSION
+from channels.cloud_settings import CloudSettings
 from channels.limits import LIMITS, TooLong
 from channels.twilio_settings import BASE_URL, MACHINE_DETECTION, TwilioSettings
 from schemas import hashing
@@ -74,9 +77,14 @@ _HOUR = 3600
 _DAY = 86400
 
 
-def _too_long(channel: str, split: str) -> Variable:
+#: Providers that can stand beside another of their channel.
+_BESIDE = ("smtp", "smtp-2", "twilio", "meta")
+_FIRST = ", ".join(f"`{name}`" for name in _BESIDE)
+
+
+def _too_long(name: str, split: str) -> Variable:
     return Variable(
-        f"TWILIO_{channel}_TOO_LONG",
+        f"{name}_TOO_LONG",
         Kind.CHOICE,
         TooLong.CUT.value,
         f"What is done with a text that does not fit. `cut`: it ends in an ellipsis. {split}. `refuse`: none is sent.",
@@ -486,6 +494,13 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "for the next day, or goes by the provider beside it. Each partition has its part, so use many for each.",
         ),
         Variable(
+            "PROVIDER_FIRST",
+            Kind.TEXT,
+            "",
+            f"Providers that are tried before the others of their channel, separated by commas: {_FIRST}. Else it is "
+            "Twilio before Meta.",
+        ),
+        Variable(
             "ALERT_WEBHOOK",
             Kind.TEXT,
             "",
@@ -641,7 +656,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             low=1,
             high=LIMITS[Channel.SMS].most,
         ),
-        _too_long("SMS", "`split`: as many parts as the provider takes"),
+        _too_long("TWILIO_SMS", "`split`: as many parts as the provider takes"),
         Variable("TWILIO_WHATSAPP_FROM", Kind.TEXT, "", "Number that WhatsApp messages come from."),
         Variable(
             "TWILIO_WHATSAPP_TEMPLATES",
@@ -657,7 +672,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "Variables of the templates and their values: `title`, `text`, `name`, `reply` (how to answer), `data.KEY` "
             "of the reminder.",
         ),
-        _too_long("WHATSAPP", "`split`: as `cut`"),
+        _too_long("TWILIO_WHATSAPP", "`split`: as `cut`"),
         Variable("TWILIO_VOICE_FROM", Kind.TEXT, "", "Number that calls come from."),
         Variable("TWILIO_VOICE_LANGUAGE", Kind.TEXT, "en-US", "Language that the text is read in."),
         Variable("TWILIO_VOICE_NAME", Kind.TEXT, "", "Voice that reads it, as Twilio names it; empty: the language's."),
@@ -689,7 +704,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "Whether Twilio listens for an answering machine, and whether until its tone.",
             choices=MACHINE_DETECTION,
         ),
-        _too_long("VOICE", "`split`: as `cut`"),
+        _too_long("TWILIO_VOICE", "`split`: as `cut`"),
         Variable(
             "TWILIO_CALLBACK_URL",
             Kind.TEXT,
@@ -701,8 +716,8 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             Kind.TEXT,
             "",
             "Secret, of 16 characters or more, with which the addresses for news and the links in messages name a "
-            "delivery to nobody but us; needed with `TWILIO_CALLBACK_URL` and `PUBLIC_URL`. To change it: `new,old`; "
-            "the first seals, all open. Without the old one its links are dead.",
+            "delivery to nobody but us; needed with `TWILIO_CALLBACK_URL`, `WHATSAPP_APP_SECRET` and `PUBLIC_URL`. To "
+            "change it: `new,old`; the first seals, all open. Without the old one its links are dead.",
             secret=True,
         ),
         Variable("TWILIO_BASE_URL", Kind.TEXT, BASE_URL, "Where Twilio's API is."),
@@ -717,6 +732,62 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         ),
         Variable("TWILIO_CONNECT_TIMEOUT_S", Kind.SECONDS, "5", "Limit of making a connection.", low=0.1, high=_HOUR),
         Variable("TWILIO_TIMEOUT_S", Kind.SECONDS, "20", "Limit of a whole call of the API.", low=0.1, high=_HOUR),
+    ),
+    "WhatsApp, Meta's own API": (
+        Variable(
+            "WHATSAPP_PHONE_ID",
+            Kind.TEXT,
+            "",
+            "Id of the number that messages come from, as Meta's Cloud API names it. Provider `meta`; where Twilio "
+            "sends WhatsApp messages too it stands beside it ([circuits](circuits.md#two-providers-of-one-channel)). "
+            "Empty: not used.",
+        ),
+        Variable("WHATSAPP_TOKEN", Kind.TEXT, "", "Access token, best of a system user.", secret=True),
+        Variable(
+            "WHATSAPP_APP_SECRET",
+            Kind.TEXT,
+            "",
+            "Secret of the app at Meta, with which its news and what people write are signed "
+            "([callbacks](channels.md#news-from-meta)); needs `CALLBACK_KEY`. Empty: none are taken.",
+            secret=True,
+        ),
+        Variable(
+            "WHATSAPP_VERIFY_TOKEN",
+            Kind.TEXT,
+            "",
+            "What was entered as verify token beside the address for news; Meta says it once, to learn that the "
+            "address is ours.",
+            secret=True,
+        ),
+        Variable(
+            "WHATSAPP_TEMPLATES",
+            Kind.TEXT,
+            "",
+            "Templates for recipients who have not written within 24 hours: `category:name/language` separated by "
+            "commas, such as `*:visit_reminder/en_US`; `*` for all other categories. Without one for its category a "
+            "message goes on to the next contact or step.",
+        ),
+        Variable(
+            "WHATSAPP_VARIABLES",
+            Kind.TEXT,
+            "1=title,2=text",
+            "Variables of the templates' bodies, by place or by name, and their values: `title`, `text`, `name`, "
+            "`reply` (how to answer), `data.KEY` of the reminder. Empty: they have none.",
+        ),
+        _too_long("WHATSAPP", "`split`: as `cut`"),
+        Variable("WHATSAPP_BASE_URL", Kind.TEXT, CLOUD_URL, "Where Meta's Graph API is."),
+        Variable("WHATSAPP_API_VERSION", Kind.TEXT, CLOUD_VERSION, "Its version."),
+        Variable("WHATSAPP_CA_FILE", Kind.FILE, "", "PEM file of the authorities to trust; empty: the system's."),
+        Variable(
+            "WHATSAPP_CONNECTIONS",
+            Kind.INTEGER,
+            "50",
+            "Connections, and calls at once, that one worker keeps.",
+            low=1,
+            high=1000,
+        ),
+        Variable("WHATSAPP_CONNECT_TIMEOUT_S", Kind.SECONDS, "5", "Limit of making a connection.", low=0.1, high=_HOUR),
+        Variable("WHATSAPP_TIMEOUT_S", Kind.SECONDS, "20", "Limit of a whole call of the API.", low=0.1, high=_HOUR),
     ),
     "Logs": (
         Variable(
@@ -846,6 +917,7 @@ class CircuitSettings:
     slow_s: float
     rates: str
     quotas: str
+    first: tuple[str, ...]
     alert_webhook: str = field(repr=False)
 
 
@@ -957,6 +1029,7 @@ class Settings:
     push: PushSettings
     webhook: WebhookSettings
     twilio: TwilioSettings
+    cloud: CloudSettings
     callback_keys: tuple[str, ...] = field(repr=False)
     log: LogSettings
     shown: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -1033,6 +1106,7 @@ class Settings:
                 slow_s=read.seconds("CIRCUIT_SLOW_S"),
                 rates=read.text("PROVIDER_RATES"),
                 quotas=read.text("PROVIDER_QUOTAS"),
+                first=tuple(name for part in read.text("PROVIDER_FIRST").split(",") if (name := part.strip())),
                 alert_webhook=read.text("ALERT_WEBHOOK"),
             ),
             web=WebSettings(
@@ -1093,6 +1167,7 @@ class Settings:
                 too_long=read.text("WEBHOOK_TOO_LONG"),
             ),
             twilio=_twilio(read),
+            cloud=_cloud(read),
             callback_keys=tuple(key for part in read.text("CALLBACK_KEY").split(",") if (key := part.strip())),
             log=LogSettings(level=read.text("LOG_LEVEL"), format=read.text("LOG_FORMAT")),
             shown=tuple(read.shown()),
@@ -1131,6 +1206,24 @@ def _twilio(read: "_Reader") -> TwilioSettings:
         connections=read.integer("TWILIO_CONNECTIONS"),
         connect_timeout_s=read.seconds("TWILIO_CONNECT_TIMEOUT_S"),
         timeout_s=read.seconds("TWILIO_TIMEOUT_S"),
+    )
+
+
+def _cloud(read: "_Reader") -> CloudSettings:
+    return CloudSettings(
+        phone_id=read.text("WHATSAPP_PHONE_ID"),
+        token=read.text("WHATSAPP_TOKEN"),
+        app_secret=read.text("WHATSAPP_APP_SECRET"),
+        verify_token=read.text("WHATSAPP_VERIFY_TOKEN"),
+        templates=read.text("WHATSAPP_TEMPLATES"),
+        variables=read.text("WHATSAPP_VARIABLES"),
+        too_long=TooLong(read.text("WHATSAPP_TOO_LONG")),
+        base_url=read.text("WHATSAPP_BASE_URL"),
+        api_version=read.text("WHATSAPP_API_VERSION"),
+        ca_file=read.file("WHATSAPP_CA_FILE"),
+        connections=read.integer("WHATSAPP_CONNECTIONS"),
+        connect_timeout_s=read.seconds("WHATSAPP_CONNECT_TIMEOUT_S"),
+        timeout_s=read.seconds("WHATSAPP_TIMEOUT_S"),
     )
 
 
@@ -1320,9 +1413,15 @@ def _between(settings: Settings, needs: Role | None) -> Iterator[tuple[str, str]
     yield from _between_push(settings.push)
     yield from _between_callbacks(settings)
     yield from _between_webhook(settings.webhook)
-    yield from _between_twilio(settings.twilio)
+    yield from _own_faults("TWILIO", settings.twilio)
+    yield from _own_faults("WHATSAPP", settings.cloud)
     if needs in (Role.DELIVERY, Role.ALL):
-        others = (settings.webhook.keys, settings.push.credentials_file, settings.twilio.account_sid)
+        others = (
+            settings.webhook.keys,
+            settings.push.credentials_file,
+            settings.twilio.account_sid,
+            settings.cloud.phone_id,
+        )
         alone = not any(others)
         if not smtp.host and alone:
             yield "SMTP_HOST", "SMTP_HOST: is not set; name the mail server"
@@ -1342,6 +1441,8 @@ def _between_circuits(circuits: CircuitSettings, partitions: int) -> Iterator[tu
                 yield "PROVIDER_QUOTAS", f"PROVIDER_QUOTAS: '{name}={calls}': {least}"
     except ValueError as wrong:
         yield "PROVIDER_QUOTAS", f"PROVIDER_QUOTAS: {wrong}"
+    if unknown := [name for name in circuits.first if name not in _BESIDE]:
+        yield "PROVIDER_FIRST", f"PROVIDER_FIRST: {unknown[0]!r}: use names of {', '.join(_BESIDE)}"
     if circuits.alert_webhook and not circuits.alert_webhook.startswith(("http://", "https://")):
         yield "ALERT_WEBHOOK", "ALERT_WEBHOOK: use a URL that begins with http:// or https://"
 
@@ -1518,8 +1619,11 @@ def _between_callbacks(settings: Settings) -> Iterator[tuple[str, str]]:
     if any(len(key) < MIN_SECRET for key in settings.callback_keys):
         remedy = f"has fewer than {MIN_SECRET} characters; make one with `openssl rand -hex 32`"
         yield "CALLBACK_KEY", f"CALLBACK_KEY: {remedy}"
-    if settings.twilio.callback_url and not settings.callback_keys:
-        yield "CALLBACK_KEY", "CALLBACK_KEY: is not set, but TWILIO_CALLBACK_URL is; set it or its _FILE"
+    told = (("TWILIO_CALLBACK_URL", settings.twilio.callback_url), ("WHATSAPP_APP_SECRET", settings.cloud.app_secret))
+    for name, given in told:
+        if given and not settings.callback_keys:
+            yield "CALLBACK_KEY", f"CALLBACK_KEY: is not set, but {name} is; set it or its _FILE"
+            break
     web = settings.web
     if web.public_url:
         if fault := callers.url_fault(web.public_url):
@@ -1532,10 +1636,10 @@ def _between_callbacks(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "WEB_PROXIES", f"WEB_PROXIES={web.proxies!r}: {wrong}"
 
 
-def _between_twilio(twilio: TwilioSettings) -> Iterator[tuple[str, str]]:
-    for field_name, remedy in twilio.faults():
-        name = f"TWILIO_{field_name.upper()}"
-        value = getattr(twilio, field_name)
+def _own_faults(prefix: str, settings: TwilioSettings | CloudSettings) -> Iterator[tuple[str, str]]:
+    for field_name, remedy in settings.faults():
+        name = f"{prefix}_{field_name.upper()}"
+        value = getattr(settings, field_name)
         shown = "" if _BY_NAME[name].secret or not value else f"={str(value)!r}"
         yield name, f"{name}{shown}: {remedy}"
 
@@ -1549,6 +1653,7 @@ _OURS = (
     "FCM_",
     "WEBHOOK_",
     "TWILIO_",
+    "WHATSAPP_",
     "RETRY_",
     "CIRCUIT_",
     "PROVIDER_",
@@ -1585,7 +1690,12 @@ def misspelt(environ: Mapping[str, str]) -> list[str]:
 def doubts(settings: Settings) -> list[str]:
     """Return one line for each thing that can be used but may not be meant."""
     path = settings.web.tokens_file
-    return [f"WEB_TOKENS_FILE: {doubt}" for doubt in tokens.doubts(tokens.load(path))] if path else []
+    found = [f"WEB_TOKENS_FILE: {doubt}" for doubt in tokens.doubts(tokens.load(path))] if path else []
+    twilio, cloud = settings.twilio, settings.cloud
+    if twilio.whatsapp and cloud.whatsapp and bool(twilio.callback_url) != bool(cloud.app_secret):
+        deaf = "WHATSAPP_APP_SECRET" if twilio.callback_url else "TWILIO_CALLBACK_URL"
+        found.append(f"{deaf}: is not set, so that answers to one of the two WhatsApp numbers are lost; set it")
+    return found
 
 
 def document() -> str:
@@ -1622,6 +1732,7 @@ def document() -> str:
         "- A delivery worker needs a channel: `SMTP_HOST` and `SMTP_FROM`, or another one.",
         "- `TWILIO_ACCOUNT_SID` needs `TWILIO_AUTH_TOKEN` and a sender: `TWILIO_SMS_FROM` or",
         "  `TWILIO_MESSAGING_SERVICE_SID`, `TWILIO_WHATSAPP_FROM`, or `TWILIO_VOICE_FROM`.",
+        "- `WHATSAPP_PHONE_ID` needs `WHATSAPP_TOKEN`; `WHATSAPP_APP_SECRET` needs `CALLBACK_KEY`.",
         "",
     ]
     return "\n".join(out)

@@ -7,7 +7,16 @@ sentence here is a fault, and so is a sentence that nothing needs.
 from collections.abc import Mapping
 from typing import Any
 
-from channels import addresses, classify, fcm_codes, http_answers, twilio_codes, webhook_rules, word_reasons
+from channels import (
+    addresses,
+    classify,
+    cloud_codes,
+    fcm_codes,
+    http_answers,
+    twilio_codes,
+    webhook_rules,
+    word_reasons,
+)
 from schemas.checks import Reason
 from schemas.names import Channel, State
 
@@ -229,7 +238,7 @@ CHANNELS: dict[Channel, Mapping[str, str]] = {
     Channel.EMAIL: _sentences(classify.EXPLANATIONS)
     | {str(reason): f"The address cannot be used: {words}." for reason, words in addresses.REMEDIES.items()},
     Channel.SMS: _TWILIO,
-    Channel.WHATSAPP: _TWILIO,
+    Channel.WHATSAPP: _sentences(cloud_codes.EXPLANATIONS) | _TWILIO,
     Channel.VOICE: _TWILIO,
     Channel.PUSH: _sentences(fcm_codes.EXPLANATIONS),
     Channel.WEBHOOK: _sentences(http_answers.EXPLANATIONS, webhook_rules.EXPLANATIONS),

@@ -1,9 +1,10 @@
 """Which channels there are: one line each. A channel without settings is absent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from channels.base import ChannelAdapter
+from channels.cloud_settings import CloudSettings
 from channels.email import EmailChannel, SmtpSettings
 from channels.push import PushChannel, PushSettings
 from channels.sms import SmsChannel
@@ -11,24 +12,45 @@ from channels.twilio_settings import TwilioSettings
 from channels.voice import VoiceChannel
 from channels.webhook import WebhookChannel, WebhookSettings
 from channels.whatsapp import WhatsAppChannel
+from channels.whatsapp_cloud import WhatsAppCloudChannel
 from schemas.names import Channel
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelSettings:
-    """The settings of every channel; None where it is not configured."""
+    """The settings of every channel; None where it is not configured.
+
+    ``first``: names of providers that come before the others of their channels.
+    """
 
     email: SmtpSettings | None = None
     email_beside: SmtpSettings | None = None
     twilio: TwilioSettings = field(default_factory=TwilioSettings)
+    cloud: CloudSettings = field(default_factory=CloudSettings)
     push: PushSettings | None = None
     webhook: WebhookSettings | None = None
+    first: tuple[str, ...] = ()
+
+
+def _mails(settings: ChannelSettings) -> tuple[ChannelAdapter, ...]:
+    servers = (settings.email, settings.email_beside)
+    return _ordered(settings, [EmailChannel(server) for server in servers if server is not None])
+
+
+def _whatsapps(settings: ChannelSettings) -> tuple[ChannelAdapter, ...]:
+    found: list[ChannelAdapter] = [WhatsAppChannel(settings.twilio)] if settings.twilio.whatsapp else []
+    return _ordered(settings, found + ([WhatsAppCloudChannel(settings.cloud)] if settings.cloud.whatsapp else []))
+
+
+def _ordered(settings: ChannelSettings, adapters: Sequence[ChannelAdapter]) -> tuple[ChannelAdapter, ...]:
+    """Return the providers of one channel in the order to try."""
+    return tuple(sorted(adapters, key=lambda adapter: adapter.name not in settings.first))
 
 
 FACTORIES: Mapping[Channel, Callable[[ChannelSettings], ChannelAdapter | None]] = {
-    Channel.EMAIL: lambda settings: EmailChannel(settings.email) if settings.email is not None else None,
+    Channel.EMAIL: lambda settings: next(iter(_mails(settings)), None),
     Channel.SMS: lambda settings: SmsChannel(settings.twilio) if settings.twilio.sms else None,
-    Channel.WHATSAPP: lambda settings: WhatsAppChannel(settings.twilio) if settings.twilio.whatsapp else None,
+    Channel.WHATSAPP: lambda settings: next(iter(_whatsapps(settings)), None),
     Channel.VOICE: lambda settings: VoiceChannel(settings.twilio) if settings.twilio.voice else None,
     Channel.PUSH: lambda settings: PushChannel(settings.push) if settings.push is not None else None,
     Channel.WEBHOOK: lambda settings: WebhookChannel(settings.webhook) if settings.webhook is not None else None,
@@ -37,7 +59,8 @@ FACTORIES: Mapping[Channel, Callable[[ChannelSettings], ChannelAdapter | None]] 
 
 #: What is beside the adapter of a channel, in the order to try: other providers of the same.
 BESIDE: Mapping[Channel, Callable[[ChannelSettings], tuple[ChannelAdapter, ...]]] = {
-    Channel.EMAIL: lambda settings: (EmailChannel(settings.email_beside),) if settings.email_beside is not None else (),
+    Channel.EMAIL: lambda settings: _mails(settings)[1:],
+    Channel.WHATSAPP: lambda settings: _whatsapps(settings)[1:],
 }
 
 

@@ -5,24 +5,14 @@ Signatures are made over the address exactly as Twilio calls it and the sorted f
 whatever follows must not mind one.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from twilio.request_validator import RequestValidator
 
+from channels.news import News
 from channels.twilio_codes import CALL_STATUSES, MESSAGE_STATUSES, code_meaning
+from channels.whatsapp_rules import written_to
 from schemas.names import Channel, OutcomeKind
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What became of a message or a call, as an outcome."""
-
-    outcome: OutcomeKind
-    reason: str
-    code: str = ""
-    provider_id: str = ""
 
 
 def genuine(auth_token: str, url: str, form: Mapping[str, str], signature: str) -> bool:
@@ -69,14 +59,9 @@ def of_call(form: Mapping[str, str]) -> News | None:
     return News(meaning.kind, str(meaning.reason), status, sid)
 
 
-#: WhatsApp knows older Brazilian accounts by the number that their telephone had before mobiles got a ninth digit, a 9
-#: in front (2012 to 2016). The number that was written to has it: without it a STOP would be about somebody else.
-_BRAZILIAN = re.compile(r"(\+55[1-9][0-9])([6-9][0-9]{7})\Z")
-
-
 def sender(form: Mapping[str, str]) -> tuple[Channel, str]:
     """Return on which channel an inbound message came, and from whom."""
     number = form.get("From", "")
     if number.startswith("whatsapp:"):
-        return Channel.WHATSAPP, _BRAZILIAN.sub(r"\g<1>9\g<2>", number.removeprefix("whatsapp:"))
+        return Channel.WHATSAPP, written_to(number.removeprefix("whatsapp:"))
     return Channel.SMS, number

@@ -1,6 +1,5 @@
 """What the adapters of Twilio need to know. Pure; every fault of a configuration is named, without its secrets."""
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from channels.limits import TooLong
+from channels.settings_parts import base_url_fault, pairs
+from channels.whatsapp_rules import SOURCES
 from schemas import phones
 
 #: Where Twilio's API is.
@@ -22,7 +23,6 @@ _CONTENT = re.compile(r"HX[0-9a-fA-F]{32}\Z")
 _SENDER = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 +&_-]{1,11}\Z")
 _SHORT_CODE = re.compile(r"[0-9]{3,8}\Z")
 _VARIABLE = re.compile(r"[A-Za-z0-9_]{1,16}\Z")
-_SOURCES = ("title", "text", "name", "reply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,12 @@ class TwilioSettings:
 
     def template(self, category: str) -> str:
         """Return the template of a category, nothing where there is none."""
-        templates = dict(_pairs(self.whatsapp_templates, ":"))
+        templates = dict(pairs(self.whatsapp_templates, ":"))
         return templates.get(category) or templates.get("*", "")
 
     def variables(self) -> tuple[tuple[str, str], ...]:
         """Return each variable of a template with the source of its value."""
-        return tuple(_pairs(self.whatsapp_variables, "="))
+        return tuple(pairs(self.whatsapp_variables, "="))
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield each fault: the field, and what to do about it."""
@@ -116,7 +116,7 @@ class TwilioSettings:
         yield from self._reply_faults()
         if self.voice_machine_detection not in MACHINE_DETECTION:
             yield "voice_machine_detection", f"use one of {', '.join(MACHINE_DETECTION)}"
-        if fault := _url_fault(self.base_url):
+        if fault := base_url_fault(self.base_url, BASE_URL):
             yield "base_url", fault
         if self.callback_url and (fault := _callback_fault(self.callback_url)):
             yield "callback_url", fault
@@ -130,37 +130,18 @@ class TwilioSettings:
             yield "reply_help", f"use at most {MAX_CONFIRM} characters"
 
     def _whatsapp_faults(self) -> Iterator[tuple[str, str]]:
-        for category, sid in _pairs(self.whatsapp_templates, ":"):
+        for category, sid in pairs(self.whatsapp_templates, ":"):
             if not category or not _CONTENT.match(sid):
                 yield "whatsapp_templates", "use category:HX… separated by commas, * for all other categories"
                 break
-        for variable, source in _pairs(self.whatsapp_variables, "="):
-            if not _VARIABLE.match(variable) or not (source in _SOURCES or source.startswith("data.")):
+        for variable, source in pairs(self.whatsapp_variables, "="):
+            if not _VARIABLE.match(variable) or not (source in SOURCES or source.startswith("data.")):
                 yield "whatsapp_variables", "use 1=title,2=text; sources are title, text, name, reply and data.KEY"
                 break
 
 
-def _pairs(text: str, between: str) -> list[tuple[str, str]]:
-    """Return the parts on both sides of the last ``between`` of each entry."""
-    entries = (entry.strip().rpartition(between) for entry in text.split(",") if entry.strip())
-    return [(left.strip(), right.strip()) for left, _, right in entries]
-
-
 def _phone(value: str) -> bool:
     return isinstance(phones.e164(value), str) and value.startswith("+")
-
-
-def _url_fault(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return "use a URL such as https://api.twilio.com"
-    if not host or parts.scheme not in ("http", "https") or parts.username or parts.query or parts.fragment:
-        return "use a URL such as https://api.twilio.com"
-    if parts.scheme == "http" and not _loopback(host):
-        return "http would send the token in clear to another machine; use https"
-    return ""
 
 
 def _callback_fault(url: str) -> str:
@@ -174,10 +155,3 @@ def _callback_fault(url: str) -> str:
     if len(url) > MAX_CALLBACK:
         return f"use at most {MAX_CALLBACK} characters"
     return "Twilio accepts no host name with an underscore" if "_" in host else ""
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

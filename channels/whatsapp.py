@@ -4,17 +4,12 @@ import time
 
 import orjson
 
-from channels import limits, render
 from channels.base import Outcome, Send
 from channels.twilio_api import PROVIDER, TwilioApi, refused
 from channels.twilio_codes import TwilioReason
 from channels.twilio_settings import TwilioSettings
+from channels.whatsapp_rules import Unsaid, words
 from schemas.names import Channel, OutcomeKind
-
-#: How long after a recipient's last message free text may be sent, in ms.
-WINDOW_MS = 24 * 3_600_000
-#: Longest value of a template's variable; WhatsApp refuses line breaks in it, and runs of more than four spaces.
-MAX_VARIABLE = 500
 
 
 class WhatsAppChannel:
@@ -75,38 +70,21 @@ class WhatsAppChannel:
         )
 
     def content(self, message: Send, now_ms: int) -> dict[str, str] | Outcome:
-        """Return what is sent now: free text, or a template with its variables. The window is looked at when it is
-        sent, not when it was planned."""
-        said = render.plain(message.title, message.text)
-        if not said:
-            return refused(TwilioReason.NO_TEXT)
-        if in_window(message.last_inbound_ms, now_ms):
-            body = limits.fit(self.channel, said, self._settings.whatsapp_too_long, ending=message.reply_hint)
-            return refused(TwilioReason.TOO_LONG) if body is None else {"body": body}
-        template = self._settings.template(message.category)
-        if not template:
-            # Another channel may still reach the recipient in time; this one cannot until the recipient writes.
-            return refused(TwilioReason.OUTSIDE_WINDOW, OutcomeKind.UNDELIVERABLE)
-        given = {name: self._value(message, source) for name, source in self._settings.variables()}
-        return {"content_sid": template, "content_variables": orjson.dumps(given).decode()}
-
-    @staticmethod
-    def _value(message: Send, source: str) -> str:
-        match source:
-            case "title":
-                value = message.title or message.text
-            case "text":
-                value = message.text or message.title
-            case "name":
-                value = message.name
-            case "reply":
-                value = message.reply_hint
+        """Return what is sent now: free text, or a template with its variables."""
+        settings = self._settings
+        said = words(
+            message, now_ms, settings.template(message.category), settings.variables(), settings.whatsapp_too_long
+        )
+        match said:
+            case Unsaid.OUTSIDE_WINDOW:
+                # Another channel may still reach the recipient in time; this one cannot until the recipient writes.
+                return refused(TwilioReason.OUTSIDE_WINDOW, OutcomeKind.UNDELIVERABLE)
+            case Unsaid():
+                return refused(TwilioReason(said.value))
             case _:
-                value = message.data.get(source.removeprefix("data."), "")
-        # Twilio refuses an empty variable.
-        return " ".join(render.one_line(value, MAX_VARIABLE).split()) or "-"
-
-
-def in_window(last_inbound_ms: int, now_ms: int) -> bool:
-    """Return whether free text may be sent: the recipient wrote, and less than 24 hours ago."""
-    return last_inbound_ms > 0 and now_ms - last_inbound_ms < WINDOW_MS
+                if not said.template:
+                    return {"body": said.text}
+                return {
+                    "content_sid": said.template,
+                    "content_variables": orjson.dumps(dict(said.values)).decode(),
+                }

@@ -157,6 +157,8 @@ def places(settings: Settings, adapters: Iterable[ChannelAdapter]) -> list[Place
             case Channel.EMAIL:
                 relay = settings.smtp.second if adapter.name == "smtp-2" else settings.smtp
                 found.append(Place(relay.host, relay.port, relay.tls == "implicit", relay.ca_file))
+            case Channel.WHATSAPP if adapter.name == "meta":
+                found.append(_place(settings.cloud.base_url, settings.cloud.ca_file))
             case Channel.SMS | Channel.WHATSAPP | Channel.VOICE:
                 found.append(_place(settings.twilio.base_url, settings.twilio.ca_file))
             case Channel.PUSH:

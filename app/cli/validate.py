@@ -135,7 +135,7 @@ def configured(settings: Settings) -> frozenset[Channel]:
     found = {
         Channel.EMAIL: bool(settings.smtp.host),
         Channel.SMS: twilio.sms,
-        Channel.WHATSAPP: twilio.whatsapp,
+        Channel.WHATSAPP: twilio.whatsapp or settings.cloud.whatsapp,
         Channel.VOICE: twilio.voice,
         Channel.PUSH: settings.push.credentials_file is not None,
         Channel.WEBHOOK: bool(settings.webhook.keys),

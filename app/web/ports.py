@@ -160,8 +160,8 @@ class Waits(Protocol):
         """Return key and value of the record that a message is about an occurrence."""
         ...
 
-    def came(self, channel: Channel, address: str, now: int) -> tuple[bytes, bytes]:
-        """Return key and value of the record that somebody wrote."""
+    def came(self, channel: Channel, address: str, at: int, provider: str) -> tuple[bytes, bytes]:
+        """Return key and value of the record that somebody wrote, to a provider's number."""
         ...
 
 
@@ -209,8 +209,19 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudPorts:
+    """What Meta's news need. ``reply``: begins to write back to a number, and returns at once."""
+
+    phone_id: str
+    app_secret: str = field(repr=False)
+    verify_token: str = field(repr=False)
+    reply: Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackPorts:
-    """What providers' news need. ``base``: the public address of this server; empty: nobody was told of it."""
+    """What providers' news need. ``base``: the public address of this server, as Twilio was told; empty: it was not.
+    ``cloud``: None where Meta's news are not believed."""
 
     base: str
     twilio_token: str = field(repr=False)
@@ -221,6 +232,7 @@ class CallbackPorts:
     waits: Waits
     replies: Outlet
     help: str = ""
+    cloud: CloudPorts | None = None
 
 
 @dataclass(frozen=True, slots=True)

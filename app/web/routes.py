@@ -156,6 +156,53 @@ def _callback(path: str, operation: str, summary: str, doc: str, *, named: bool)
     )
 
 
+_NOT_META: Json = {"error": "Meta was not told of this address: WHATSAPP_APP_SECRET is not set"}
+
+_META: tuple[Route, ...] = (
+    Route(
+        "GET",
+        "/callbacks/meta",
+        "meta_verify",
+        "That this address is ours",
+        "For Meta, once, when the address is entered at the app: says `hub.challenge` back to whoever knows the verify "
+        "token.",
+        None,
+        (
+            Answer(200, "The challenge.", "", "text/plain"),
+            Answer(400, "The challenge is none."),
+            Answer(403, "Another verify token."),
+            Answer(404, "Meta's API is not configured."),
+            Answer(429, "Too many requests of this caller were refused.", headers=("Retry-After",)),
+            Answer(503, "Ask again.", headers=("Retry-After",)),
+        ),
+        parameters=(
+            Parameter("hub.mode", "query", "`subscribe`."),
+            Parameter("hub.verify_token", "query", "As in `WHATSAPP_VERIFY_TOKEN`."),
+            Parameter("hub.challenge", "query", "What is to be said back."),
+        ),
+        examples=(Example("unasked", "Anybody", 404, _NOT_META),),
+    ),
+    Route(
+        "POST",
+        "/callbacks/meta",
+        "meta_news",
+        "What became of WhatsApp messages, and what people wrote",
+        "For Meta alone: a webhook of the field `messages`, with its signature (`X-Hub-Signature-256`) over the bytes "
+        "of the body. Answered once the brokers have all of it; the same body may come again.",
+        None,
+        (
+            Answer(200, "Kept, or nothing new.", "", "text/plain"),
+            Answer(400, "The body is no news of WhatsApp."),
+            Answer(403, "Not signed by Meta."),
+            Answer(404, "Meta's API is not configured."),
+            Answer(413, "More than 3 MiB."),
+            Answer(429, "Too many requests of this caller were refused.", headers=("Retry-After",)),
+            Answer(503, "The brokers did not acknowledge; Meta sends it again.", headers=("Retry-After",)),
+        ),
+        examples=(Example("forged", "Anybody", 404, _NOT_META),),
+    ),
+)
+
 _TOKEN = Parameter("token", "path", "The link, sealed: part of the address in the message.", required=True)
 
 
@@ -563,6 +610,7 @@ ROUTES: tuple[Route, ...] = (
         "changes nothing.",
         named=False,
     ),
+    *_META,
     _link(
         "GET",
         "link",

@@ -14,6 +14,7 @@ from app.tokens import Token
 from app.web import openapi
 from app.web.answers import answer, error, raw
 from app.web.callbacks import Callbacks
+from app.web.callbacks_meta import MetaCallbacks
 from app.web.console.views import Console
 from app.web.links.preferences import PassedOn, PreferencePages
 from app.web.links.views import LinkPages
@@ -85,6 +86,7 @@ def attach_core(app: Any, ports: CorePorts) -> None:
         return raw(200, openapi.text(), JSON)
 
     callbacks = Callbacks(ports.callbacks, ports.outlet, ports.callers)
+    meta = MetaCallbacks(ports.callbacks, ports.outlet, ports.callers)
     links = LinkPages(ports.links, ports.outlet, ports.callers)
     preferences = PassedOn(ports.forward, ports.beside, ports.callers)
     handlers = {
@@ -93,6 +95,8 @@ def attach_core(app: Any, ports: CorePorts) -> None:
         "twilio_call": callbacks.call,
         "twilio_key": callbacks.key,
         "twilio_inbound": callbacks.inbound,
+        "meta_verify": meta.verify,
+        "meta_news": meta.news,
         "link": links.show,
         "follow_link": links.act,
         "preferences": preferences.show,

@@ -15,7 +15,17 @@ from app.tokens import Keyring
 from app.topics import TopicNames
 from app.web.console.desk import KafkaDesk
 from app.web.outlet import KafkaOutlet
-from app.web.ports import CallbackPorts, CorePorts, DeliveryPorts, LinkPorts, Metrics, PreferencePorts, Waits
+from app.web.ports import (
+    CallbackPorts,
+    CloudPorts,
+    CorePorts,
+    DeliveryPorts,
+    LinkPorts,
+    Metrics,
+    PreferencePorts,
+    Waits,
+)
+from app.web.replying import Replying
 from app.web.routing import GroupOwners, RowStore, StoreRows, forward
 from app.web.views import attach_core, attach_delivery
 from app.web.vitals import Vitals
@@ -115,11 +125,12 @@ def links_of(settings: Settings) -> Links:
 
 def _callbacks(
     settings: Settings, names: TopicNames, waits: Waits | None
-) -> tuple[CallbackPorts | None, list[KafkaOutlet]]:
-    """Return what providers' news need, where a provider is told of this server."""
-    twilio = settings.twilio
-    if not twilio.callback_url or waits is None:
+) -> tuple[CallbackPorts | None, list[KafkaOutlet | Replying]]:
+    """Return what providers' news need, where a provider is told of this server, and what is closed at the end."""
+    twilio, cloud = settings.twilio, settings.cloud
+    if not (twilio.callback_url or cloud.app_secret) or waits is None:
         return None, []
+    replying = Replying(cloud) if cloud.app_secret else None
     receipts, suppressions, replies = (
         KafkaOutlet(producer_options(settings), topic, settings.partitions, timeout_s=settings.fencing.publish_s)
         for topic in (names.receipts, names.suppressions, names.replies)
@@ -134,8 +145,9 @@ def _callbacks(
         waits=waits,
         replies=replies,
         help=twilio.reply_help,
+        cloud=CloudPorts(cloud.phone_id, cloud.app_secret, cloud.verify_token, replying) if replying else None,
     )
-    return ports, [receipts, suppressions, replies]
+    return ports, [receipts, suppressions, replies, *([replying] if replying else [])]
 
 
 def serve_delivery(

@@ -108,6 +108,23 @@ def test_the_last_message_of_an_address_is_known() -> None:
     assert desk.replies.wrote(Channel.SMS, NUMBER) == 0
 
 
+def test_each_number_of_ours_has_a_window_of_its_own() -> None:
+    desk = Desk(NEW, OLD)
+    for provider, at in (("twilio", 500), ("meta", 700)):
+        key, value = desk.replies.came(Channel.WHATSAPP, NUMBER, at, provider)
+        desk.read(Out("replies", 0, key, value))
+    assert desk.replies.wrote(Channel.WHATSAPP, NUMBER, "twilio") == 500
+    assert desk.replies.wrote(Channel.WHATSAPP, NUMBER, "meta") == 700
+
+
+def test_answers_are_asked_for_only_where_they_come_in() -> None:
+    desk = Desk()
+    desk.replies._texted = frozenset({Channel.WHATSAPP})
+    assert desk.replies.hint(asking()) == ""
+    assert desk.replies.asked(asking(), NUMBER, 1_000_000) == ()
+    assert desk.replies.hint(asking(channel=Channel.WHATSAPP)).startswith("Reply OK")
+
+
 def test_a_copy_of_an_answer_is_about_the_same() -> None:
     one, other = Desk(), Desk()
     assert one.replies.taken("SM1") is None

@@ -164,6 +164,9 @@ def test_secrets_come_from_files_and_are_never_shown(variable: Variable, tmp_pat
         "KAFKA_PASSWORD": {"KAFKA_SECURITY": "SASL_SSL", "KAFKA_USERNAME": "u"},
         "SMTP_PASSWORD": {"SMTP_USERNAME": "u"},
         "SMTP_2_PASSWORD": {"SMTP_2_USERNAME": "u"},
+        "WHATSAPP_TOKEN": {"WHATSAPP_PHONE_ID": "106540352242922"},
+        "WHATSAPP_APP_SECRET": {"CALLBACK_KEY": "0123456789abcdef"},
+        "WHATSAPP_VERIFY_TOKEN": {"WHATSAPP_APP_SECRET": "s", "CALLBACK_KEY": "0123456789abcdef"},
     }.get(variable.name, {})
     settings = Settings.load({f"{variable.name}_FILE": str(path), **more})
     values = (
@@ -173,6 +176,9 @@ def test_secrets_come_from_files_and_are_never_shown(variable: Variable, tmp_pat
         settings.smtp.password,
         settings.smtp.second.password,
         settings.twilio.auth_token,
+        settings.cloud.token,
+        settings.cloud.app_secret,
+        settings.cloud.verify_token,
         *settings.webhook.keys,
         *settings.callback_keys,
         *settings.rules.seal_keys,
@@ -240,3 +246,29 @@ def test_a_second_mail_server_needs_the_first_and_is_another() -> None:
     assert faults({"SMTP_2_HOST": "b.example"})[0].startswith("SMTP_2_HOST")
     unsafe = {"SMTP_2_HOST": "b.example", "SMTP_2_TLS": "none", "SMTP_2_USERNAME": "u", "SMTP_2_PASSWORD": "p"}
     assert faults({**first, **unsafe})[0].startswith("SMTP_2_TLS")
+
+
+def test_whatsapps_own_api_is_named_with_every_fault_and_no_secret() -> None:
+    good = {"WHATSAPP_PHONE_ID": "106540352242922", "WHATSAPP_TOKEN": "canary-token"}
+    assert not faults(
+        {**good, "WHATSAPP_TEMPLATES": "*:visit/en_US, bill:bill_due/de", "WHATSAPP_VARIABLES": "who=name"}
+    )
+    assert Settings.load(good, Role.DELIVERY).cloud.whatsapp
+    wrong = {
+        "WHATSAPP_PHONE_ID": "+15550783881",
+        "WHATSAPP_TOKEN": "canary token",
+        "WHATSAPP_APP_SECRET": "canary-secret",
+        "WHATSAPP_TEMPLATES": "*:HX0123",
+        "WHATSAPP_VARIABLES": "1=body",
+        "WHATSAPP_API_VERSION": "23",
+        "WHATSAPP_BASE_URL": "http://graph.example",
+    }
+    found = faults(wrong)
+    assert sorted(line.partition("=")[0].partition(":")[0] for line in found) == sorted(
+        {*wrong, "CALLBACK_KEY"} - {"WHATSAPP_APP_SECRET"}
+    )
+    assert "canary" not in "".join(found)
+    assert faults({"WHATSAPP_TOKEN": "t"})[0].startswith("WHATSAPP_PHONE_ID")
+    assert faults({"PROVIDER_FIRST": "meta, sendmail"}) == [
+        "PROVIDER_FIRST: 'sendmail': use names of smtp, smtp-2, twilio, meta"
+    ]

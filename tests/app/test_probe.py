@@ -15,9 +15,11 @@ from app.cli.doctor import Grade
 from app.cli.root import main
 from app.config import VARIABLES, Settings
 from app.topics import TopicNames, ensure_topics
+from channels.cloud_settings import CloudSettings
 from channels.email import EmailChannel, SmtpSettings
 from channels.sms import SmsChannel
 from channels.twilio_settings import TwilioSettings
+from channels.whatsapp_cloud import WhatsAppCloudChannel
 from deploy.dev.broker import Broker
 from schemas.codec import encode
 from schemas.names import AnswerKind, Channel, OutcomeKind
@@ -32,6 +34,7 @@ UNSET: dict[str, str | None] = {name: None for v in VARIABLES for name in (v.nam
 NAMES = ["credentials", "address", "quota", "format", "logs", "isolation", "dns"]
 PUBLISHED = {"example.org": ["v=spf1 mx -all"], "_dmarc.example.org": ["v=DMARC1; p=none"]}
 EMAIL = EmailChannel(SmtpSettings(host="127.0.0.1", sender="a@example.org"))
+CLOUD = WhatsAppCloudChannel(CloudSettings(phone_id="106540352242922", token="t"))
 SMS = SmsChannel(TwilioSettings(account_sid="AC" + "0" * 32, auth_token="t", sms_from="+14155550100"))
 
 
@@ -69,6 +72,8 @@ def test_places_are_those_of_the_settings() -> None:
     assert (place.host, place.tls) == ("mail.example.org", True)
     (place,) = probe.places(settings, [SMS])
     assert (place.host, place.port, place.tls) == ("api.twilio.com", 443, True)
+    (place,) = probe.places(settings, [CLOUD])
+    assert (place.host, place.port, place.tls) == ("graph.facebook.com", 443, True)
 
 
 # -- the command, on a broker

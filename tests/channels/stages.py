@@ -7,6 +7,7 @@ from typing import Any
 from channels.sms import SmsChannel
 from channels.voice import VoiceChannel
 from channels.whatsapp import WhatsAppChannel
+from tests.channels.cloud_stage import cloud_stage
 from tests.channels.fcm_stage import fcm_stage
 from tests.channels.smtp_stage import smtp_stage
 from tests.channels.twilio_stage import twilio_stage
@@ -18,6 +19,7 @@ Stage = Callable[[], AbstractAsyncContextManager[Any]]
 HTTP_STAGES: Mapping[str, Stage] = {
     "sms": twilio_stage(SmsChannel),
     "whatsapp": twilio_stage(WhatsAppChannel),
+    "whatsapp_cloud": cloud_stage,
     "voice": twilio_stage(VoiceChannel),
     "push": fcm_stage,
     "webhook": webhook_stage,

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from channels import http_answers, limits, twilio_codes
+from channels import cloud_codes, http_answers, limits, twilio_codes
 from channels.addresses import REMEDIES
 from channels.classify import EXPLANATIONS, FAULTS, REPLIES, Phase, Verdict
 from channels.http_answers import Meaning
@@ -80,6 +80,19 @@ def tables() -> dict[str, str]:
             ]
             + [("any other", *_meaning(twilio_codes.DEFAULT), "default; counted")],
         ),
+        "cloud_codes": _table(
+            ("codes", "outcome", "attempt", "source"),
+            [(_codes(rule.codes), *_meaning(rule.meaning), rule.source) for rule in cloud_codes.CODES]
+            + [("any other", *_meaning(cloud_codes.DEFAULT), "default; counted")],
+        ),
+        "cloud_reasons": _table(
+            ("reason", "says"),
+            [
+                (f"`{reason}`", text)
+                for reason, text in cloud_codes.EXPLANATIONS.items()
+                if reason not in http_answers.EXPLANATIONS
+            ],
+        ),
         "twilio_calls": _table(
             ("status of a call", "outcome"),
             [(f"`{status}`", _meaning(meaning)[0]) for status, meaning in twilio_codes.CALL_STATUSES.items()],
@@ -112,6 +125,13 @@ def filled(page: str) -> str:
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _codes(codes: tuple[int, ...]) -> str:
+    """Return codes in order, a run of many as its ends."""
+    first, last = min(codes), max(codes)
+    whole = len(codes) > 9 and last - first == len(codes) - 1
+    return f"{first} to {last}" if whole else ", ".join(map(str, sorted(codes)))
 
 
 def _phases(phases: tuple[Phase, ...]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from channels.cloud_settings import CloudSettings
 from channels.email import EmailChannel, SmtpSettings, Tls
 from channels.registry import (
     FACTORIES,
@@ -14,6 +15,7 @@ from channels.registry import (
     every_adapter,
     open_channels,
 )
+from channels.twilio_settings import TwilioSettings
 from schemas.names import DELIVERY_CHANNELS, Channel
 
 EMAIL = SmtpSettings("127.0.0.1", "reminders@service.example", tls=Tls.NONE)
@@ -32,6 +34,17 @@ def test_a_second_mail_server_stands_beside_the_first_under_its_own_name() -> No
         (Channel.EMAIL, ["smtp-2"])
     ]
     assert configured_beside(ChannelSettings(email=EMAIL)) == {}
+
+
+def test_two_ways_to_whatsapp_stand_side_by_side_in_the_order_that_is_configured() -> None:
+    twilio = TwilioSettings(account_sid="AC" + "0" * 32, auth_token="t", whatsapp_from="+12015550100")
+    cloud = CloudSettings(phone_id="106540352242922", token="t")
+    both = ChannelSettings(twilio=twilio, cloud=cloud)
+    assert [adapter.name for adapter in every_adapter(both)] == ["twilio", "meta"]
+    assert [adapter.name for adapter in every_adapter(replace(both, first=("meta",)))] == ["meta", "twilio"]
+    alone = ChannelSettings(cloud=cloud)
+    assert [adapter.name for adapter in configured_channels(alone).values()] == ["meta"]
+    assert configured_beside(alone) == {}
 
 
 async def test_a_channel_without_settings_is_absent() -> None:

@@ -11,7 +11,8 @@ from channels.limits import TooLong
 from channels.sms import SmsChannel
 from channels.twilio_settings import TwilioSettings
 from channels.voice import VoiceChannel, spoken
-from channels.whatsapp import WINDOW_MS, WhatsAppChannel, in_window
+from channels.whatsapp import WhatsAppChannel
+from channels.whatsapp_rules import WINDOW_MS, in_window
 from schemas.names import Channel, OutcomeKind
 from tests.channels.http_contract import Place
 from tests.channels.twilio_stage import SENDER, SERVICE, TEMPLATE, authority, opened, settings

@@ -38,6 +38,7 @@ class Waits:
         self.known = True
         self.open: list[Waiting] = []
         self.before: dict[str, Waiting] = {}
+        self.wrote: list[tuple[int, str]] = []
 
     def fresh(self) -> bool:
         return self.known
@@ -52,7 +53,8 @@ class Waits:
         self.before[message] = meant
         return b"took", message.encode()
 
-    def came(self, channel: Channel, address: str, now: int) -> tuple[bytes, bytes]:
+    def came(self, channel: Channel, address: str, at: int, provider: str) -> tuple[bytes, bytes]:
+        self.wrote.append((at, provider))
         return b"came", f"{channel.value} {address}".encode()
 
 

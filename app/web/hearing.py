@@ -1,0 +1,142 @@
+"""What follows from what people write to us, and from news of messages, whichever provider brings them.
+
+All of it is with the brokers before the provider is answered. The same may come twice and in any order: what follows
+does not mind.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import NamedTuple, assert_never
+
+from agents.suppressions import STOP as SAID_STOP
+from app.web.ports import CallbackPorts, Outgoing, Outlet, Unsent
+from channels import answers
+from channels.news import Heard, News
+from channels.stop import Word, word
+from schemas import codec, ids
+from schemas.names import Action, Channel
+from schemas.records import DeliveryReceipt, ReminderEvent
+
+log = logging.getLogger(__name__)
+
+#: Who acts where a recipient answered.
+RECIPIENT = "recipient"
+
+
+class Named(NamedTuple):
+    """What a sealed reference names. ``attempt`` 0: only the delivery."""
+
+    delivery: str
+    attempt: int
+    reminder_id: str
+    occurrence: str
+
+
+def named(ports: CallbackPorts, reference: str) -> Named | None:
+    """Return what a reference names, None for one that none of our secrets sealed."""
+    opened = ports.references.open(reference)
+    delivery, attempt = ids.attempt_named(opened or "")
+    found = ids.named(delivery)
+    return None if found is None else Named(delivery, attempt, *found)
+
+
+def receipt(about: Named, news: News, provider: str) -> Outgoing:
+    """Return the record of news of an attempt."""
+    record = DeliveryReceipt(
+        about.reminder_id,
+        about.delivery,
+        news.outcome,
+        time.time_ns() // 1_000_000,
+        provider=provider,
+        provider_id=news.provider_id,
+        code=news.code,
+        detail=news.reason,
+        attempt=about.attempt,
+    )
+    return Outgoing(about.reminder_id.encode(), codec.encode(record))
+
+
+class Hearing:
+    """Takes what people write. ``reminders``: where their answers go, as events."""
+
+    def __init__(self, ports: CallbackPorts, reminders: Outlet) -> None:
+        self._ports = ports
+        self._reminders = reminders
+
+    async def heard(self, said: Heard) -> str:
+        """Return what is to be written back, empty for nothing: STOP ends all messages to that address, START lets them
+        begin again, HELP is answered, and a word of consent acknowledges the message that waits for it. Raises Unsent
+        where it is to be sent again."""
+        ports, channel, number = self._ports, said.channel, said.number
+        if not number:
+            return ""
+        meant = word(said.understood or said.text)
+        now = time.time_ns() // 1_000_000
+        if channel is Channel.WHATSAPP:
+            at = min(said.at, now) if said.at else now
+            await ports.replies.send([Outgoing(*ports.waits.came(channel, number, at, said.provider))])
+        log.info("an answer came", extra={"channel": channel.value, "keyword": meant.value})
+        match meant:
+            case Word.STOP:
+                noted = ports.desk.record(channel, number, SAID_STOP, now, source=said.provider)
+                await ports.suppressions.send([Outgoing(noted.key, noted.value)])
+                return ""
+            case Word.HELP:
+                return "" if said.understood else ports.help
+            case Word.START:
+                # YES is one of its words, and an answer as well.
+                lifted = ports.desk.lifted(channel, number)
+                await ports.suppressions.send([Outgoing(one.key, one.value) for one in lifted])
+                return await self._answered(said)
+            case Word.NONE:
+                return await self._answered(said)
+            case other:
+                assert_never(other)
+
+    async def all_heard(self, every: Iterable[Heard]) -> list[tuple[str, str]]:
+        """Return what is to be written back and to which number, once all of it is with the brokers."""
+        back = [(said.number, await self.heard(said)) for said in every]
+        return [(number, text) for number, text in back if text]
+
+    async def _answered(self, said: Heard) -> str:
+        """Acknowledge the occurrence that a texted answer is about, or ask which one is meant."""
+        ports = self._ports
+        answer = answers.said(said.text)
+        if answer is None:
+            return ""
+        if not ports.waits.fresh():
+            # Two may wait where one is known: nobody guesses.
+            raise Unsent("this worker does not know at the moment what waits for an answer")
+        # A copy of an answer is about what the first one was about, though that waits no longer.
+        found = ports.waits.taken(said.name) or answers.pick(answer, ports.waits.waiting(said.channel, said.number))
+        match found:
+            case answers.Waiting():
+                if said.name:
+                    took = ports.waits.took(said.name, found, time.time_ns() // 1_000_000)
+                    await ports.replies.send([Outgoing(*took)])
+                rid, name = found.reminder_id, f"reply:{said.name}:{found.code}"
+                event = acknowledgement(rid, found.occurrence, found.delivery_id, name, said.provider)
+                await self._reminders.send([Outgoing(rid.encode(), codec.encode(event))])
+                return ""
+            case answers.AskBack():
+                return answers.asking_back(found)
+            case None:
+                return ""
+            case other:
+                assert_never(other)
+
+
+def acknowledgement(reminder_id: str, occurrence: str, delivery: str, name: str, source: str) -> ReminderEvent:
+    """Return the event of somebody who says that they have got it. ``delivery``: the message that they answer, which
+    tells who they are; ``name``: of the answer, so that a copy of it is known as one; ``source``: who brought it."""
+    return ReminderEvent(
+        reminder_id,
+        action=Action.ACKNOWLEDGE,
+        occurrence=occurrence.rpartition("/")[0],
+        event_id=sha256(name.encode()).hexdigest()[:32],
+        source=source,
+        actor=RECIPIENT,
+        delivery_id=delivery,
+    )
