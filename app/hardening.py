@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiokafka.consumer.fetcher
 import faust
 import faust.app.base
 import faust.streams
@@ -486,6 +487,32 @@ def _coordinator_death() -> None:
     _patch(group_coordinator.GroupCoordinator, "_coordination_routine", _coordination_routine)
 
 
+def _stop_amid_rebalance() -> None:
+    coordinator, fetcher = group_coordinator.GroupCoordinator, aiokafka.consumer.fetcher.Fetcher
+    rejoin, close = coordinator._do_rejoin_group, fetcher.close
+
+    def _on_rebalance_when_stopped(self: Any) -> None:
+        # The stop that is under way closes the consumer, in its own thread.
+        pass
+
+    async def _do_rejoin_group(self: Any, subscription: Any) -> bool:
+        # Who is about to leave need not join again, and have the others wait for it.
+        return False if self._closing.done() else bool(await rejoin(self, subscription))
+
+    async def close_whole(self: Any) -> None:
+        self._closed = True
+        while alive := {task for task in (self._fetch_task, *self._pending_tasks) if not task.done()}:
+            for task in alive:
+                task.cancel()
+            await asyncio.wait(alive, timeout=0.1)
+        self._pending_tasks.clear()
+        await close(self)
+
+    _patch(faust.app.base.App, "_on_rebalance_when_stopped", _on_rebalance_when_stopped)
+    _patch(coordinator, "_do_rejoin_group", _do_rejoin_group)
+    _patch(fetcher, "close", close_whole)
+
+
 def _unequal_partitions() -> None:
     original = faust.app.base.App._on_partitions_assigned
 
@@ -625,6 +652,14 @@ CORRECTIONS: tuple[Correction, ...] = (
         "An error while joining ends the membership, and is only logged: the worker stays up and gets nothing.",
         "aiokafka/consumer/group_coordinator.py:591",
         _coordinator_death,
+    ),
+    Correction(
+        "stop_amid_rebalance",
+        "A rebalance that begins during a stop closes the consumer from another thread than its own, and a fetcher "
+        "that gives up its old partitions just then does not notice that it is to end: the stop never does, and all "
+        "apps of the process stand still with their partitions in hand.",
+        "faust/transport/drivers/aiokafka.py:766, aiokafka/consumer/fetcher.py:515",
+        _stop_amid_rebalance,
     ),
     Correction(
         "unequal_partitions",

@@ -7,6 +7,8 @@ import asyncio
 import gc
 import json
 import logging
+import os
+import signal
 import struct
 import sys
 import threading
@@ -23,6 +25,7 @@ if ARGUMENTS:
 
 import faust  # noqa: E402
 from aiokafka import AIOKafkaProducer  # noqa: E402
+from aiokafka.consumer.fetcher import Fetcher  # noqa: E402
 from faust.assignor.partition_assignor import PartitionAssignor  # noqa: E402
 from faust.transport.consumer import Consumer  # noqa: E402
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread  # noqa: E402
@@ -213,6 +216,33 @@ def crash() -> faust.App:
         await began.wait()
         raise RuntimeError("another part of the app crashes")
 
+    return app
+
+
+def slow_fetcher() -> faust.App:
+    """A fetch takes long to notice that it is cancelled; "end" stops the worker amid a rebalance."""
+    fetch = Fetcher._proc_fetch_request
+
+    async def slow(self: Any, *args: Any) -> Any:
+        fetched = await fetch(self, *args)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            await asyncio.sleep(20.0)
+        return fetched
+
+    Fetcher._proc_fetch_request = slow
+    app = make_app()
+
+    @app.agent(topic_of(app, ARGUMENTS["topic"]))
+    async def agent(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    def act(line: str) -> None:
+        rejoin(app)
+        asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), signal.SIGTERM)
+
+    on_input(app, act)
     return app
 
 

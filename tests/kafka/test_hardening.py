@@ -211,6 +211,19 @@ async def test_what_comes_while_the_flow_is_stopped_is_fetched_again_though_noth
     assert without == (["got 1"], 2), "the first event is lost, and the second is committed"
 
 
+async def test_a_stop_amid_a_rebalance_ends(kafka: Kafka, workers: Workers, unique: str) -> None:
+    topic = await kafka.topic(unique)
+
+    async def run(label: str, skip: tuple[str, ...]) -> Worker:
+        worker = workers.start("slow_fetcher", f"{unique}-{label}", topic=topic, skip=skip)
+        await worker.says("ready")
+        worker.tell("end")
+        return worker
+
+    without, corrected = await both(run, "stop_amid_rebalance")
+    assert await hang_and_end(without, corrected) == (None, 0)
+
+
 async def test_a_recovery_without_an_answer_ends_the_worker(kafka: Kafka, workers: Workers, unique: str) -> None:
     topic = await kafka.topic(unique)
 
