@@ -67,10 +67,19 @@ class Redactor:
             *("recipient_address", "secret", "subject", "text", "title", "to", "token", "value"),
         }
     )
-    _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-        (re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s/@]+:[^\s/@]*@", re.IGNORECASE), rf"\g<scheme>{HIDDEN}@"),
-        (re.compile(r"\b(bearer)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
-        (re.compile(r"\b(AUTH\s+[A-Z0-9-]+|basic)\s+[A-Za-z0-9+/=]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
+    #: Each with its replacement, and with what a text must hold, in lower case, for it to match at all ("": anything).
+    _PATTERNS: tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...] = (
+        (
+            re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s/@]+:[^\s/@]*@", re.IGNORECASE),
+            rf"\g<scheme>{HIDDEN}@",
+            ("://",),
+        ),
+        (re.compile(r"\b(bearer)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), rf"\1 {HIDDEN}", ("bearer",)),
+        (
+            re.compile(r"\b(AUTH\s+[A-Z0-9-]+|basic)\s+[A-Za-z0-9+/=]{8,}", re.IGNORECASE),
+            rf"\1 {HIDDEN}",
+            ("auth", "basic"),
+        ),
         (
             re.compile(
                 r"(?P<name>[\"']?[\w.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization)[\"']?"
@@ -78,21 +87,26 @@ class Redactor:
                 re.IGNORECASE,
             ),
             rf"\g<name>{HIDDEN}",
+            (":", "="),
         ),
         # Of a mailbox the ends stay, as in rejections: enough to see what kind of address fails.
-        (re.compile(r"\"[^\"\s@]+(?: [^\"\s@]+)*\"@([^\W_])[^\s<>\"'(),;:@\[\]]*"), rf"{HIDDEN}@\1…"),
+        (re.compile(r"\"[^\"\s@]+(?: [^\"\s@]+)*\"@([^\W_])[^\s<>\"'(),;:@\[\]]*"), rf"{HIDDEN}@\1…", ("@",)),
         (
             re.compile(rf"({_MAILBOX})(?:{_MAILBOX})*(@|%40)([^\W_])[^\s<>\"'(),;:=/?&@\[\]{{}}|]*", re.IGNORECASE),
             rf"\1{HIDDEN}\2\3…",
+            ("@", "%40"),
         ),
-        (re.compile(r"(?:\+|%2B)(\d)[\d\s().-]{5,}\d", re.IGNORECASE), rf"+\1{HIDDEN}"),
+        (re.compile(r"(?:\+|%2B)(\d)[\d\s().-]{5,}\d", re.IGNORECASE), rf"+\1{HIDDEN}", ("+", "%2b")),
         (
             re.compile(r"\b(tel|sms|whatsapp|phone|msisdn|from|to)([:=]\s*)\d[\d\s().-]{5,}\d", re.IGNORECASE),
             rf"\1\2{HIDDEN}",
+            (":", "="),
         ),
         # Push tokens are longer than any id of ours.
-        (re.compile(r"[A-Za-z0-9_:-]{100,}"), HIDDEN),
+        (re.compile(r"[A-Za-z0-9_:-]{100,}"), HIDDEN, ("",)),
     )
+    #: What no pattern can match: each needs a sign or a space that is not here, or more than 99 of these.
+    _PLAIN = re.compile(r"[A-Za-z0-9_./#-]{0,99}\Z")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Know secrets by their value, beside the patterns."""
@@ -103,8 +117,19 @@ class Redactor:
         """Return a text with everything masked that must not be written."""
         if self._secrets is not None:
             text = self._secrets.sub(HIDDEN, text)
-        for pattern, replacement in self._PATTERNS:
-            text = pattern.sub(replacement, text)
+        if self._PLAIN.match(text):
+            return text
+        if not text.isascii():
+            # Beyond ASCII a letter may fold into one that a hint is written with.
+            for pattern, replacement, _ in self._PATTERNS:
+                text = pattern.sub(replacement, text)
+            return text
+        low = text.lower()
+        for pattern, replacement, hints in self._PATTERNS:
+            for hint in hints:
+                if hint in low:
+                    text = pattern.sub(replacement, text)
+                    break
         return text
 
     def value(self, value: Any, name: str = "") -> Any:
