@@ -201,6 +201,12 @@ TEMPLATES = MetricSpec(
     "Versions of templates in `TEMPLATES_DIR` that are not taken, since they have a fault; the log says which.",
 )
 
+SECRETS = MetricSpec(
+    "reminders_secrets_faulty",
+    MetricKind.GAUGE,
+    "Faults of secrets' files that have changed and cannot be used; what they held before is used; the log says which.",
+)
+
 METRICS: tuple[MetricSpec, ...] = (
     EVENTS,
     REJECTED,
@@ -226,6 +232,7 @@ METRICS: tuple[MetricSpec, ...] = (
     TZDATA,
     TZDATA_SINCE,
     TEMPLATES,
+    SECRETS,
 )
 
 OTHER = "other"
@@ -293,6 +300,7 @@ class Meter:
         self._tzdata = self._gauge(TZDATA)
         self._tzdata_since = self._gauge(TZDATA_SINCE)
         self._templates = self._gauge(TEMPLATES)
+        self._secrets = self._gauge(SECRETS)
         #: Looking a child up by its labels costs more than counting; results are few, but not all are ours.
         self._event_children: dict[tuple[str, str], Counter] = {}
         self._source = Bounded()
@@ -423,6 +431,10 @@ class Meter:
     def templates(self, faulty: int) -> None:
         """Show how many versions of templates are not taken."""
         self._templates.set(faulty)
+
+    def secrets(self, faulty: int) -> None:
+        """Show how many faults the files of secrets have that have changed."""
+        self._secrets.set(faulty)
 
     def expose(self) -> bytes:
         """Return all values in Prometheus' text format."""

@@ -77,7 +77,7 @@ class Replies(Broadcast):
         texted: frozenset[Channel] = TEXTED,
     ) -> None:
         super().__init__(make_consumer, topic, partitions, fatal=fatal)
-        self._texted = texted
+        self.texted = texted
         self._partitions = partitions
         self._clock = clock
         self._hashing = hashing
@@ -113,7 +113,7 @@ class Replies(Broadcast):
 
     def hint(self, delivery: Delivery) -> str:
         """Return how to answer a message, empty where no answer is wanted or none can be texted."""
-        if not delivery.wants_answer or delivery.channel not in self._texted:
+        if not delivery.wants_answer or delivery.channel not in self.texted:
             return ""
         return self._hint.replace("{code}", code(delivery.reminder_id, delivery.occurrence))
 
@@ -121,14 +121,14 @@ class Replies(Broadcast):
 
     def asked(self, delivery: Delivery, address: str, now: int) -> tuple[Out, ...]:
         """Return the record that a message is about to go out and wants an answer, if it does."""
-        if not delivery.wants_answer or delivery.channel not in self._texted:
+        if not delivery.wants_answer or delivery.channel not in self.texted:
             return ()
         until = min(delivery.deadline or now + KEPT_MS, now + KEPT_MS)
         return (self._about(ReplyKind.ASKED, delivery, address, now, until),)
 
     def taken_back(self, delivery: Delivery, address: str, now: int) -> tuple[Out, ...]:
         """Return the record that nothing went out."""
-        if not delivery.wants_answer or delivery.channel not in self._texted:
+        if not delivery.wants_answer or delivery.channel not in self.texted:
             return ()
         return (self._about(ReplyKind.TAKEN_BACK, delivery, address, now, 0),)
 

@@ -70,8 +70,11 @@ def _words(table: prices.Prices, way: prices.Way) -> str:
 def _answers(work: Delivering, channel: Channel) -> bool:
     """Return whether an answer can come back on a channel."""
     match channel:
-        case Channel.SMS | Channel.WHATSAPP | Channel.VOICE:
-            return work.replies is not None
+        case Channel.SMS | Channel.WHATSAPP:
+            return work.replies is not None and channel in work.replies.texted
+        case Channel.VOICE:
+            # The key that somebody presses comes the way that texts do.
+            return work.replies is not None and Channel.SMS in work.replies.texted
         case Channel.EMAIL | Channel.PUSH:
             return bool(work.mail_links.links)
         case _:

@@ -36,6 +36,11 @@ class Alerts:
         if self._url:
             self._begin(of_circuit(turned))
 
+    def secrets(self, faults: list[str]) -> None:
+        """Tell that new files of secrets cannot be used, or that they can again."""
+        if self._url:
+            self._begin(of_secrets(faults))
+
     def _begin(self, body: Mapping[str, object]) -> None:
         task = asyncio.create_task(self._post(body), name="alert")
         self._tasks.add(task)
@@ -82,3 +87,11 @@ def of_circuit(turned: Circuit) -> dict[str, object]:
         "at": datetime.fromtimestamp(turned.at / 1000, UTC).isoformat(timespec="milliseconds"),
         "text": text,
     }
+
+
+def of_secrets(faults: list[str]) -> dict[str, object]:
+    """Return the body of the alert for new files of secrets. No value of a secret is in ``faults``."""
+    text = "The files of secrets can be used again."
+    if faults:
+        text = f"A secret's new file cannot be used; what it held before is used: {'; '.join(faults)}"
+    return {"alert": "secrets", "faults": faults, "text": text}

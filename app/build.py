@@ -37,12 +37,14 @@ from agents.templates import Templates
 from agents.timer import Timer
 from agents.unit_of_work import Backlog, Observer, Units
 from app import categories, circuits, hardening, kafka, prices, providers
+from app.alerts import Alerts
 from app.config import ConfigError, Role, Settings
 from app.exposed import Exposed
 from app.feed import Feed
 from app.ledger import Comparing, GroupOffsets, sources_of
 from app.open_letters import OpenLetters
 from app.parked import Parked
+from app.renewal import Overlapping, Renewal, restart_only
 from app.template_folder import Watch, template_folder
 from app.topics import RECIPIENTS_TABLE, REMINDERS_TABLE, TopicNames, topic_ids
 from app.watchdog import Behind, LoopWatch, Overdue, Watchdog, position_of
@@ -52,6 +54,7 @@ from channels.base import ChannelAdapter
 from channels.fcm_settings import PushSettings
 from channels.layout import Foot
 from channels.limits import TooLong
+from channels.renewable import Renewable, renewable
 from channels.retry import RetryPolicy
 from channels.shelf import Shelf
 from channels.smtp_settings import SmtpSettings, Tls
@@ -616,6 +619,55 @@ def _ledger(
     )
 
 
+def _renewable(
+    configured: registry.ChannelSettings,
+) -> tuple[dict[Channel, Renewable], dict[Channel, tuple[Renewable, ...]]]:
+    """Return the adapters of all channels, and those beside them, so that their secrets can be changed."""
+    first = {channel: renewable(one) for channel, one in registry.configured_channels(configured).items()}
+    beside = registry.configured_beside(configured)
+    return first, {channel: tuple(renewable(one) for one in some) for channel, some in beside.items()}
+
+
+def _renew_channels(
+    app: StreamApp,
+    settings: Settings,
+    configured: registry.ChannelSettings,
+    adapters: Sequence[Renewable],
+    meter: Meter,
+) -> None:
+    """Let the adapters go by what the files of their secrets hold now."""
+    alerts = Alerts(settings.circuits.alert_webhook)
+
+    async def changed(after: Settings) -> None:
+        if late := restart_only(settings, after):
+            log.warning("%s changed: it takes effect with a restart", ", ".join(late))
+        new = {(one.channel, one.name): one for one in registry.every_adapter(_channels(after))}
+        for adapter in adapters:
+            if (one := new.get((adapter.channel, adapter.name))) is not None:
+                await adapter.swap(one)
+
+    def told(faults: list[str]) -> None:
+        meter.secrets(len(faults))
+        alerts.secrets(faults)
+
+    renewal = Renewal(settings, changed, told)
+    for adapter in adapters:
+        adapter.rejected = renewal.hurry
+    app.task(_or_fatal(renewal.run, "looking at the files of secrets failed"))
+
+
+def _twilio_tokens(app: StreamApp, settings: Settings) -> Overlapping:
+    """Return by which tokens Twilio's news are known, as the files of secrets say."""
+    tokens = Overlapping(settings.twilio.auth_token)
+
+    async def changed(after: Settings) -> None:
+        tokens.renew(after.twilio.auth_token)
+
+    if settings.twilio.callback_url:
+        app.task(_or_fatal(Renewal(settings, changed).run, "looking at the files of secrets failed"))
+    return tokens
+
+
 def build_core(settings: Settings, meter: Meter, observer: Observer | None = None) -> StreamApp:
     """Return the core app: intake, timer, dispatch, settle, rearm over the reminders table."""
     names = TopicNames.of(settings)
@@ -729,7 +781,8 @@ def build_core(settings: Settings, meter: Meter, observer: Observer | None = Non
         app.task(_ledger(settings, core, store, owned, control, meter).run)
     configured = providers.names(registry.every_adapter(_channels(settings)))
     shown = providers.listed(control.circuits, configured, now_ms)
-    serve_core(app, settings, Exposed(meter, store, owned, timer.waiting), owned, store, watchdog.stuck, shown, replies)
+    exposed, tokens = Exposed(meter, store, owned, timer.waiting), _twilio_tokens(app, settings)
+    serve_core(app, settings, exposed, owned, store, watchdog.stuck, shown, replies, tokens)
     app.parts = Parts(
         publisher, units, timer, fence, ids, control, releases=releases, registry=schema_registry, replies=replies
     )
@@ -743,7 +796,7 @@ def build_delivery(settings: Settings, meter: Meter, observer: Observer | None =
     table = app.Table(RECIPIENTS_TABLE, key_type=bytes, value_type=bytes, partitions=settings.partitions)
     store = _store(table)
     configured = _channels(settings)
-    adapters, spares = registry.configured_channels(configured), registry.configured_beside(configured)
+    adapters, spares = _renewable(configured)
     inputs = (names.recipients, names.requests, *names.channels.values())
     ids = dict.fromkeys(inputs, "")
     schema_registry = _registry(settings)
@@ -782,6 +835,7 @@ def build_delivery(settings: Settings, meter: Meter, observer: Observer | None =
     watch = observer or MeterObserver(meter)
     control.shifted.append(lambda: meter.held(record.scope for record in control.active()))
     every = [*adapters.values(), *(spare for some in spares.values() for spare in some)]
+    _renew_channels(app, settings, configured, every, meter)
     breakers = circuits.of_delivery(settings, control, names.control, publisher, owned, every, meter, now_ms, fatal)
     app.task(_or_fatal(breakers.run, "the breakers failed"))
     calls = Calls(

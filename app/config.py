@@ -1033,6 +1033,19 @@ class Settings:
     callback_keys: tuple[str, ...] = field(repr=False)
     log: LogSettings
     shown: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    given: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+
+    def reread(self) -> Self:
+        """Return the settings of the same environment, with what its files hold now. Raises ConfigError with every
+        fault at once."""
+        return type(self).load(dict(self.given))
+
+    def secret_files(self) -> tuple[tuple[str, Path], ...]:
+        """Return the files that hold a secret each, by the name of its variable."""
+        given = dict(self.given)
+        named = ((v.name, given.get(f"{v.name}_FILE", "").strip()) for v in VARIABLES if v.secret)
+        whole = [("FCM_CREDENTIALS_FILE", given.get("FCM_CREDENTIALS_FILE", "").strip())]
+        return tuple((name, Path(path)) for name, path in [*named, *whole] if path)
 
     @classmethod
     def load(cls, environ: Mapping[str, str], needs: Role | None = None) -> Self:
@@ -1171,6 +1184,9 @@ class Settings:
             callback_keys=tuple(key for part in read.text("CALLBACK_KEY").split(",") if (key := part.strip())),
             log=LogSettings(level=read.text("LOG_LEVEL"), format=read.text("LOG_FORMAT")),
             shown=tuple(read.shown()),
+            given=tuple(
+                (n, text) for n, text in environ.items() if n in _BY_NAME or n.removesuffix("_FILE") in _BY_NAME
+            ),
         )
         faults = read.faults + [fault for name, fault in _between(settings, needs) if name not in read.wrong]
         if faults:
@@ -1708,7 +1724,8 @@ def document() -> str:
         "one that is not set.",
         "",
         "A secret may come from a file instead: add `_FILE` to the variable's name and set that to the file's path.",
-        "Setting both is a fault.",
+        "Setting both is a fault. Workers read the files of providers' secrets again when they change; the others take",
+        "a restart ([how](operating.md#a-secret-is-replaced)).",
         "",
         "This page is made from `app/config.py` (`python -m app config doc`); a test compares the two.",
     ]

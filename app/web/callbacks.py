@@ -108,7 +108,8 @@ async def _form(ports: CallbackPorts, request: web.Request) -> Form:
         raise Refused(400, "this is no form") from None
     # The address as it was called: behind a proxy the host, port and scheme that arrive here are others.
     url = ports.base.rstrip("/") + request.raw_path
-    if not twilio_news.genuine(ports.twilio_token, url, form, request.headers.get("X-Twilio-Signature", "")):
+    signature = request.headers.get("X-Twilio-Signature", "")
+    if not any(twilio_news.genuine(token, url, form, signature) for token in ports.twilio_tokens()):
         raise Refused(403, "the signature does not fit; see TWILIO_CALLBACK_URL and TWILIO_AUTH_TOKEN")
     return form
 

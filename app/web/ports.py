@@ -224,7 +224,7 @@ class CallbackPorts:
     ``cloud``: None where Meta's news are not believed."""
 
     base: str
-    twilio_token: str = field(repr=False)
+    twilio_tokens: Callable[[], tuple[str, ...]]
     references: References
     receipts: Outlet
     suppressions: Outlet

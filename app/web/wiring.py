@@ -60,9 +60,11 @@ def serve_core(
     stuck: Callable[[], list[str]],
     providers: Callable[[], list[dict[str, object]]],
     waits: Waits | None = None,
+    twilio_tokens: Callable[[], tuple[str, ...]] | None = None,
 ) -> Vitals:
     """Give a core app its views. ``owned``: partitions that are assigned, recovered and at work; ``stuck``: what does
-    not move; ``waits``: what waits for a texted answer."""
+    not move; ``waits``: what waits for a texted answer; ``twilio_tokens``: by which Twilio's news are known, None: by
+    the one of the settings."""
     vitals = _vitals(app, settings, Role.CORE, owned, stuck)
     names = TopicNames.of(settings)
     outlet = KafkaOutlet(
@@ -76,7 +78,7 @@ def serve_core(
     controls = KafkaOutlet(
         producer_options(settings), names.control, settings.partitions, timeout_s=settings.fencing.publish_s
     )
-    callbacks, lines = _callbacks(settings, names, waits)
+    callbacks, lines = _callbacks(settings, names, waits, twilio_tokens)
     suppressions = KafkaOutlet(
         producer_options(settings), names.suppressions, settings.partitions, timeout_s=settings.fencing.publish_s
     )
@@ -124,7 +126,7 @@ def links_of(settings: Settings) -> Links:
 
 
 def _callbacks(
-    settings: Settings, names: TopicNames, waits: Waits | None
+    settings: Settings, names: TopicNames, waits: Waits | None, tokens: Callable[[], tuple[str, ...]] | None
 ) -> tuple[CallbackPorts | None, list[KafkaOutlet | Replying]]:
     """Return what providers' news need, where a provider is told of this server, and what is closed at the end."""
     twilio, cloud = settings.twilio, settings.cloud
@@ -137,7 +139,7 @@ def _callbacks(
     )
     ports = CallbackPorts(
         base=twilio.callback_url,
-        twilio_token=twilio.auth_token,
+        twilio_tokens=tokens or (lambda: (twilio.auth_token,)),
         references=References(settings.callback_keys),
         receipts=receipts,
         suppressions=suppressions,

@@ -119,7 +119,7 @@ def test_each_number_of_ours_has_a_window_of_its_own() -> None:
 
 def test_answers_are_asked_for_only_where_they_come_in() -> None:
     desk = Desk()
-    desk.replies._texted = frozenset({Channel.WHATSAPP})
+    desk.replies.texted = frozenset({Channel.WHATSAPP})
     assert desk.replies.hint(asking()) == ""
     assert desk.replies.asked(asking(), NUMBER, 1_000_000) == ()
     assert desk.replies.hint(asking(channel=Channel.WHATSAPP)).startswith("Reply OK")

@@ -37,6 +37,8 @@ class TwilioServer(HttpServer):
         super().__init__(tls)
         self.account = account
         self.token = token
+        #: An account's second token, with which one token takes the other's place.
+        self.secondary = ""
         self.status = "active"
         self.taken: list[dict[str, Any]] = []
         self.waiting: set[str] = set()
@@ -53,8 +55,9 @@ class TwilioServer(HttpServer):
 
     def fault(self, seen: Seen) -> Reply | None:
         """Check as Twilio does: login, account, path, then the parameters."""
-        login = base64.b64encode(f"{self.account}:{self.token}".encode()).decode()
-        if seen.headers.get("Authorization") != f"Basic {login}":
+        tokens = [token for token in (self.token, self.secondary) if token]
+        logins = [base64.b64encode(f"{self.account}:{token}".encode()).decode() for token in tokens]
+        if seen.headers.get("Authorization", "").removeprefix("Basic ") not in logins:
             return error(401, 20003, f"Authentication Error - {seen.headers.get('Authorization')} is not known")
         found = _PATH.match(seen.path)
         if found is None or found["sid"] != self.account:

@@ -66,7 +66,7 @@ class Desks:
         self.waits = Waits()
         self.ports = CallbackPorts(
             BASE,
-            TOKEN,
+            lambda: (TOKEN, "the one before"),
             REFERENCES,
             self.receipts,
             self.suppressions,
