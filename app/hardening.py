@@ -658,7 +658,7 @@ CORRECTIONS: tuple[Correction, ...] = (
         "A rebalance that begins during a stop closes the consumer from another thread than its own, and a fetcher "
         "that gives up its old partitions just then does not notice that it is to end: the stop never does, and all "
         "apps of the process stand still with their partitions in hand.",
-        "faust/transport/drivers/aiokafka.py:766, aiokafka/consumer/fetcher.py:515",
+        "aiokafka/consumer/fetcher.py:515",
         _stop_amid_rebalance,
     ),
     Correction(
