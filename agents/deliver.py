@@ -29,7 +29,8 @@ from schemas.codec import Undecodable
 from schemas.names import LANES, Channel, Lane, OutcomeKind
 from schemas.quick import replace
 from schemas.records import Delivery, DeliveryAnswer, Message, RecipientDelivery, RecipientProfile, Stages
-from tables import caps, consent, deliveries, holding, prices, quota, recipients
+from schemas.sealing import Unopened
+from tables import caps, consent, deliveries, holding, prices, profiles, quota, recipients
 from tables import due as index
 from tables.holds import Subject
 from tables.prices import Prices
@@ -371,7 +372,7 @@ class Calls:
         if delivery.recipient_id:
             raw = self._store().get_rows(partition, [ids.profile_key(delivery.recipient_id)])[0]
             if raw is not None:
-                profile = codec.decode(RecipientProfile, raw[index.HEADER.size :])
+                profile = profiles.known(raw[index.HEADER.size :])
         if forgetting.asked_before(profile, delivery.asked_at):
             return Outcome(OutcomeKind.SKIPPED, "erased", adapter.name, reached=False)
         match consent.look(profile, delivery.category, category, delivery.channel, now):
@@ -483,7 +484,11 @@ class Calls:
         work, delivery = self._work, ended.delivery
         if not ended.gone:
             return {}, ()
-        before = work.profile(view, delivery.recipient_id)
+        try:
+            before = work.profile(view, delivery.recipient_id)
+        except Unopened:
+            # The next message to it will tell again.
+            return {}, ()
         if before is None:
             return {}, ()
         after = recipients.forget(before, delivery.channel, ended.gone, ended.answer.started_at)
@@ -494,7 +499,7 @@ class Calls:
             extra={"delivery": delivery.delivery_id, "channel": delivery.channel.value, "reason": ended.answer.reason},
         )
         told, emits = gate.tell_links(work, view, delivery.recipient_id, before, after, now)
-        return told | {ids.profile_key(delivery.recipient_id): work.written(after, 0)}, emits
+        return told | {ids.profile_key(delivery.recipient_id): work.kept(delivery.recipient_id, after)}, emits
 
     def _uncounted(self, view: View, delivery: Delivery) -> dict[bytes, bytes | None]:
         """Return the row that no longer counts a delivery of which nothing was sent, if anything counts it."""

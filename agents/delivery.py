@@ -1,6 +1,7 @@
 """The delivery app behind its unit of work: recipients, gate and channels of a partition share one worker and its
 rows."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,8 +31,8 @@ from schemas.records import (
     RecipientSends,
 )
 from schemas.references import References
-from schemas.sealing import Sealing
-from tables import deliveries
+from schemas.sealing import Random, Sealing
+from tables import deliveries, profiles
 from tables import due as index
 from tables.consent import Categories
 from tables.prices import NO_PRICES, Prices
@@ -76,6 +77,8 @@ class Delivering:
     categories: Categories = field(default_factory=Categories)
     suppressions: Suppressions | None = None
     sealing: Sealing = field(default_factory=Sealing)
+    seal_contacts: bool = True
+    random: Random = os.urandom
     references: References = field(default_factory=lambda: References(()))
     spares: Mapping[Channel, tuple[ChannelAdapter, ...]] = field(default_factory=dict)
     mail_links: MailLinks = field(default_factory=MailLinks)
@@ -111,9 +114,20 @@ class Delivering:
     # -- rows
 
     def profile(self, view: View, recipient_id: str) -> RecipientProfile | None:
-        """Return what is known of a recipient."""
+        """Return what is known of a recipient. Raises Unopened where it is sealed and does not open."""
         raw = view.get(ids.profile_key(recipient_id)) if recipient_id else None
-        return None if raw is None else codec.decode(RecipientProfile, raw[index.HEADER.size :])
+        return None if raw is None else profiles.opened(raw[index.HEADER.size :], recipient_id, self.sealing)
+
+    def known(self, view: View, recipient_id: str) -> RecipientProfile | None:
+        """Return what is known of a recipient without a key: no contacts, no proofs of consent."""
+        raw = view.get(ids.profile_key(recipient_id)) if recipient_id else None
+        return None if raw is None else profiles.known(raw[index.HEADER.size :])
+
+    def kept(self, recipient_id: str, profile: RecipientProfile) -> bytes:
+        """Return the bytes of a recipient's profile, sealed where contacts are."""
+        sealing = self.sealing if self.seal_contacts else Sealing()
+        body = profiles.body_of(profile, recipient_id, sealing, self.random)
+        return index.pack(index.NO_STATE, 0, 0, 0, 0) + body
 
     def link(self, raw: bytes) -> RecipientLink:
         """Return a link from its row."""

@@ -29,6 +29,7 @@ from schemas.records import (
     RecipientSends,
     Sealed,
 )
+from schemas.sealing import Unopened
 from tables import caps, consent, deliveries, recipients
 
 #: Channels that reach all devices of a person with one delivery.
@@ -83,7 +84,12 @@ def read_recipient(work: Delivering, record: Inbound) -> Job:
             headers = (*letters.original_headers(record), (letters.FORWARDED, origin))
             target = partition_of(route, work.partitions)
             return Decision({}, (Out(record.topic, target, route, record.value, headers, record_ms),))
-        before = work.profile(view, event.recipient_id)
+        try:
+            before = work.profile(view, event.recipient_id)
+        except Unopened as why:
+            if event.action is not RecipientAction.ERASE:
+                return work.rejected(record, _unopened(why, correlation), now, action)
+            before = work.known(view, event.recipient_id)
         after, result = recipients.apply(before, event, work.arrival(record, now, event_id, correlation))
         work.meter.event(action, result)
         if after is None:
@@ -92,7 +98,7 @@ def read_recipient(work: Delivering, record: Inbound) -> Job:
                 complaint = Complaint(result, "version", str(event.version), remedy, correlation_id=correlation)
                 return work.rejected(record, complaint, now, action)
             return NOTHING
-        rows: dict[bytes, bytes | None] = {key: work.written(after, 0)}
+        rows: dict[bytes, bytes | None] = {key: work.kept(event.recipient_id, after)}
         if after.erased:
             forgotten, words = forgetting.recipient(work, view, event.recipient_id, after.updated_at, now, correlation)
             return Decision(rows | forgotten, words)
@@ -100,6 +106,15 @@ def read_recipient(work: Delivering, record: Inbound) -> Job:
         return Decision(rows | told, emits)
 
     return Job((key,), run, record)
+
+
+def _unopened(why: Unopened, correlation: str) -> Complaint:
+    """Return what is said of an event about a recipient of whom we cannot read what we know."""
+    closed = keeping.closed(why)
+    remedy = "set SEAL_KEY to what it was sealed with, behind the new one, then redrive"
+    if not closed.wait_ms:
+        remedy = "erase the recipient, then send all of what is known of them"
+    return Complaint(closed.reason, remedy=remedy, correlation_id=correlation)
 
 
 def tell_links(
@@ -131,11 +146,12 @@ def _reachable(work: Delivering, link: RecipientLink, profile: RecipientProfile 
 
 
 def _tell(
-    work: Delivering, link: RecipientLink, profile: RecipientProfile | None, now: int
+    work: Delivering, link: RecipientLink, profile: RecipientProfile | None, now: int, *, readable: bool = True
 ) -> tuple[RecipientLink, DeliveryAnswer | None]:
-    """Return the link and the answer to its reminder, None where it knows already."""
+    """Return the link and the answer to its reminder, None where it knows already. Not ``readable``: whether there are
+    contacts cannot be seen, and what was told of them stands."""
     zone = profile.zone if profile is not None and link.follows_zone else ""
-    reach = _reachable(work, link, profile)
+    reach = _reachable(work, link, profile) if readable else link.told_reachable
     if zone == link.told_zone and reach is link.told_reachable:
         return link, None
     answer = DeliveryAnswer(
@@ -186,11 +202,14 @@ def _link(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job:
     key = ids.link_key(request.recipient_id, request.reminder_id)
 
     def run(view: View, now: int) -> Decision:
-        raw = view.get(key)
+        raw, readable = view.get(key), True
         known = work.link(raw) if raw is not None else None
         if known is not None and known.link > request.link:
             return NOTHING
-        profile = work.profile(view, request.recipient_id)
+        try:
+            profile = work.profile(view, request.recipient_id)
+        except Unopened:
+            profile, readable = work.known(view, request.recipient_id), False
         late = forgetting.late(work, profile, request)
         if request.kind is not RequestKind.LINK:
             gone = keeping.with_key(
@@ -217,7 +236,7 @@ def _link(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job:
         )
         if request.stands_in or not request.recipient_id:
             return Decision({key: work.written(link, 0)})
-        link, answer = _tell(work, link, profile, now)
+        link, answer = _tell(work, link, profile, now, readable=readable)
         return Decision({key: work.written(link, 0)}, (*late, work.answered(answer)) if answer else late)
 
     return Job((key, ids.profile_key(request.recipient_id)), run, record)
@@ -274,7 +293,7 @@ def _counted(
     """Return the row that counts a delivery against its recipient's caps, if they have any."""
     if not request.recipient_id or work.categories.of(request.category).overrides_caps:
         return {}
-    if not caps.capped(work.profile(view, request.recipient_id)):
+    if not caps.capped(work.known(view, request.recipient_id)):
         return {}
     known = work.sends(view, request.recipient_id) or RecipientSends()
     sends = caps.passed(known, ids.provider_token(delivery), now)
@@ -303,12 +322,10 @@ def _address(
         )
         return None, answer
 
-    profile = work.profile(view, request.recipient_id)
-    if why := _over(request, profile, now):
-        return refuse(OutcomeKind.SKIPPED, why)
-    content = keeping.opened(work, view, request)
-    if isinstance(content, keeping.Closed):
-        return refuse(content.outcome, content.reason, ours=content.wait_ms > 0, wait_ms=content.wait_ms)
+    read = keeping.read(work, view, request, now)
+    if isinstance(read, keeping.Closed):
+        return refuse(read.outcome, read.reason, ours=read.wait_ms > 0, wait_ms=read.wait_ms)
+    profile, content = read
     channel, address, more, last_inbound_at, chosen = request.channel, "", False, 0, ""
     also: tuple[str, ...] = ()
     category = work.categories.of(request.category)
@@ -386,13 +403,6 @@ def _devices(work: Delivering, channel: Channel, served: list[Contact]) -> list[
     """Return the addresses of a channel that may be sent to, each once, in the recipient's order."""
     devices = dict.fromkeys(c.address for c in served if c.channel is channel)
     return [d for d in devices if work.send_only_to.allows(channel, d)]
-
-
-def _over(request: DeliveryRequest, profile: RecipientProfile | None, now: int) -> str:
-    """Return why nothing may be sent for a request any more, empty if something may."""
-    if request.deadline and request.deadline <= now:
-        return "expired"
-    return "erased" if forgetting.asked_before(profile, request.asked_at) else ""
 
 
 def _unwanted(

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from agents import forgetting
 from agents.delivery import Delivering
 from agents.ports import View
 from schemas import codec, ids
 from schemas.names import OutcomeKind
 from schemas.quick import replace
-from schemas.records import Content, DeliveryRequest, RecipientLink
+from schemas.records import Content, DeliveryRequest, RecipientLink, RecipientProfile
 from schemas.sealing import CLEAR, CONTENT, Unopened
 
 #: How long a request waits whose content is of another key: core asks again with what it has by then, in ms.
@@ -20,7 +21,7 @@ MASTER_UNKNOWN_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A content that does not open, and what becomes of its request. ``wait_ms`` 0: it never will."""
+    """Why a request is not served, since it is over or something does not open. ``wait_ms`` 0: it never will be."""
 
     outcome: OutcomeKind
     reason: str
@@ -45,6 +46,29 @@ def opened(work: Delivering, view: View, request: DeliveryRequest) -> Content | 
                 return Closed(OutcomeKind.SKIPPED, "key_gone")
             case _:
                 return Closed(OutcomeKind.REJECTED, "sealed_damaged")
+
+
+def closed(why: Unopened) -> Closed:
+    """Return what becomes of a request whose recipient's profile does not open."""
+    if why.reason == "master_unknown":
+        return Closed(OutcomeKind.MISCONFIGURED, "sealed_with_unknown_key", MASTER_UNKNOWN_MS)
+    return Closed(OutcomeKind.REJECTED, "sealed_damaged")
+
+
+def read(
+    work: Delivering, view: View, request: DeliveryRequest, now: int
+) -> tuple[RecipientProfile | None, Content] | Closed:
+    """Return what is known of the recipient of a request and what it says, or why nothing is sent for it."""
+    try:
+        profile = work.profile(view, request.recipient_id)
+    except Unopened as why:
+        return closed(why)
+    if request.deadline and request.deadline <= now:
+        return Closed(OutcomeKind.SKIPPED, "expired")
+    if forgetting.asked_before(profile, request.asked_at):
+        return Closed(OutcomeKind.SKIPPED, "erased")
+    content = opened(work, view, request)
+    return content if isinstance(content, Closed) else (profile, content)
 
 
 def with_key(link: RecipientLink, wrapped: bytes) -> RecipientLink:

@@ -16,6 +16,7 @@ from channels.base import ChannelAdapter, Outcome, Retracting, Send
 from schemas import ids
 from schemas.names import AnswerKind, AttemptState, Channel, OutcomeKind
 from schemas.records import Attempt, DeliveryAnswer, DeliveryRequest, RecipientDelivery
+from schemas.sealing import Unopened
 from tables import retraction
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,10 @@ class Retractions:
                 return NOTHING
             devices: tuple[str, ...] = ()
             if said.channel is Channel.PUSH:
-                profile = work.profile(view, request.recipient_id)
+                try:
+                    profile = work.profile(view, request.recipient_id)
+                except Unopened:
+                    return NOTHING
                 contacts = profile.contacts if profile is not None else ()
                 devices = tuple(c.address for c in contacts if c.channel is Channel.PUSH)[:MAX_DEVICES]
                 if not devices:

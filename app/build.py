@@ -822,6 +822,7 @@ def build_delivery(settings: Settings, meter: Meter, observer: Observer | None =
         suppressions=suppressions,
         references=References(settings.callback_keys),
         sealing=Sealing.of(settings.rules.seal_keys),
+        seal_contacts=settings.rules.seal_contacts,
         mail_links=MailLinks(links_of(settings), settings.rules.address_hash),
         templates=templates,
         foot=Foot(settings.rules.sender_name, settings.rules.answer_hint),

@@ -314,10 +314,19 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "SEAL_KEY",
             Kind.TEXT,
             "",
-            "Secret, of 16 characters or more, that [seals](privacy.md) the content of reminders: each gets a key of "
-            "its own, wrapped with this one. To change it: `new,old`; the first wraps, all open. Who loses it loses "
-            "every text. Empty: contents are kept in clear, and an erasure waits for compaction.",
+            "Secret, of 16 characters or more, that [seals](privacy.md) the content of reminders and the contacts of "
+            "recipients: each gets a key of its own, wrapped with this one. To change it: `new,old`; the first wraps, "
+            "all open. Who loses it loses every text and contact. Empty: they are kept in clear, and an erasure waits "
+            "for compaction.",
             secret=True,
+        ),
+        Variable(
+            "SEAL_CONTACTS",
+            Kind.CHOICE,
+            "on",
+            "With `SEAL_KEY`: whether the contacts of recipients are sealed, too. `off` for as long as a worker runs "
+            "whose release cannot read such rows ([how](privacy.md#the-master-key)).",
+            choices=("on", "off"),
         ),
         Variable(
             "ADDRESS_HASH_KEY",
@@ -870,6 +879,7 @@ class Rules:
     address_hash: AddressHash
     #: Master keys of sealed contents, the one in use first; none: contents are in clear.
     seal_keys: tuple[str, ...] = field(repr=False)
+    seal_contacts: bool
     send_only_to: str
     categories_file: Path | None
     prices_file: Path | None
@@ -1091,6 +1101,7 @@ class Settings:
                 all_day_hour=read.integer("ALL_DAY_HOUR"),
                 address_hash=read.address_hash("ADDRESS_HASH_KEY"),
                 seal_keys=tuple(key for part in read.text("SEAL_KEY").split(",") if (key := part.strip())),
+                seal_contacts=read.text("SEAL_CONTACTS") == "on",
                 send_only_to=read.text("SEND_ONLY_TO"),
                 categories_file=read.file("CATEGORIES_FILE"),
                 prices_file=read.file("PRICES_FILE"),

@@ -34,7 +34,7 @@ from schemas import codec
 from schemas.codec import Undecodable
 from schemas.records import Applied, ControlRecord, RecipientProfile, ReminderRow
 from tables import due as index
-from tables import skips
+from tables import profiles, skips
 
 #: How much is published at once.
 RECORDS = 1000
@@ -311,6 +311,7 @@ def _applied(kind: type[ReminderRow | RecipientProfile], value: bytes | None) ->
     if value is None:
         return ()
     try:
-        return codec.decode(kind, value[index.HEADER.size :]).applied
+        body = value[index.HEADER.size :]
+        return profiles.known(body).applied if kind is RecipientProfile else codec.decode(kind, body).applied
     except Undecodable:
         return ()

@@ -19,7 +19,7 @@ class Means(StrEnum):
 
     TIME = "clear, until its time is over"
     SEALED = "sealed, its key is destroyed"
-    ERASED = "clear, erased with the row"
+    ROW = "sealed, its key goes with the row"
     HASH = "a keyed hash"
     ACTOR = "clear: who acted, for the record"
     NONE = "nothing personal"
@@ -45,7 +45,7 @@ MEANS: dict[str, Means] = {
     "templates": Means.ACTOR,
     "suppressions": Means.HASH,
     _CORE: Means.SEALED,
-    _DELIVERY: Means.ERASED,
+    _DELIVERY: Means.ROW,
 }
 
 

@@ -444,6 +444,7 @@ CONTRACTS: Mapping[type, Contract[Any]] = {
         records.RecipientEvent,
         records.ReminderRow,
         records.RecipientProfile,
+        records.SealedProfile,
         records.RecipientDelivery,
         records.RecipientLink,
         records.RecipientSends,
@@ -476,6 +477,11 @@ def encode(record: object) -> bytes:
 def decode(kind: type[T], data: bytes) -> T:
     """Return the record of bytes in Avro single-object encoding; raise Undecodable for whatever is wrong with them."""
     return cast("T", CONTRACTS[kind].decode(data))
+
+
+def is_a(kind: type, data: bytes) -> bool:
+    """Return whether bytes say that they are a record of a kind, by its current schema or a released one."""
+    return data[:_HEADER_BYTES] in CONTRACTS[kind].headers
 
 
 def fingerprint(kind: type) -> bytes:

@@ -383,6 +383,16 @@ class RecipientProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedProfile:
+    """The body of a ``p/`` row whose contacts and proofs of consent are sealed. ``known``: the rest of it, a
+    RecipientProfile in bytes; ``sealed``: one with contacts and consents alone."""
+
+    known: bytes
+    wrapped_key: bytes
+    sealed: Sealed
+
+
+@dataclass(frozen=True, slots=True)
 class RecipientLink:
     """The body of an ``l/`` row: a reminder that belongs to a recipient. ``link`` is the reminder's row version.
 

@@ -23,6 +23,7 @@ from schemas.records import Sealed
 CLEAR = 0
 #: Field names that are authenticated.
 CONTENT = "content"
+PROFILE = "profile"
 
 _NONCE = 12
 _KEY = 32

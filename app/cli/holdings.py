@@ -25,6 +25,7 @@ from schemas.records import (
 )
 from schemas.sealing import CONTENT, Sealing, Unopened
 from tables import due as index
+from tables import profiles
 
 _T = TypeVar("_T")
 
@@ -79,6 +80,20 @@ def read_row(kind: type[_T], raw: bytes | None) -> _T | None:
         return None
 
 
+def profile_of(recipient_id: str, raw: bytes | None, sealing: Sealing) -> RecipientProfile | None:
+    """Return a recipient's profile out of its row, without contacts and proofs where they are sealed with a key that is
+    not here; None where there is none, or none that this release can read."""
+    if raw is None or len(raw) < index.HEADER.size:
+        return None
+    body = raw[index.HEADER.size :]
+    try:
+        return profiles.opened(body, recipient_id, sealing)
+    except Unopened:
+        return profiles.known(body)
+    except Undecodable:
+        return None
+
+
 async def _latest(
     settings: Settings, topic: str, wanted: Callable[[bytes], bool], of: list[bytes] | None
 ) -> dict[bytes, bytes]:
@@ -118,7 +133,7 @@ async def of_recipient(settings: Settings, recipient_id: str, *, everywhere: boo
         [recipient_id.encode()],
     )
     held = Held(recipient_id)
-    held.profile = read_row(RecipientProfile, rows.get(b"p/" + owner))
+    held.profile = profile_of(recipient_id, rows.get(b"p/" + owner), Sealing.of(settings.rules.seal_keys))
     held.sends = read_row(RecipientSends, rows.get(b"c/" + owner))
     _sort(held, rows)
     linked = {link.reminder_id for link in held.links.values() if not link.stands_in}
@@ -165,6 +180,7 @@ async def with_address(settings: Settings, address: str) -> tuple[Held, list[str
     """Return the reminders that carry an address, and the ids of the recipients who have it among their contacts."""
     names = TopicNames.of(settings)
     rows = await _latest(settings, names.recipients_changelog, lambda key: key.startswith((b"p/", b"l/")), None)
+    sealing = Sealing.of(settings.rules.seal_keys)
     keys, people = {}, []
     for key, raw in rows.items():
         if key.startswith(b"l/"):
@@ -172,11 +188,11 @@ async def with_address(settings: Settings, address: str) -> tuple[Held, list[str
             if link is not None and link.wrapped_key and not link.stands_in:
                 keys[link.reminder_id] = link.wrapped_key
         else:
-            profile = read_row(RecipientProfile, raw)
+            person = unquote(key.decode().removeprefix("p/u:"))
+            profile = profile_of(person, raw, sealing)
             if profile is not None and any(same_address(c.channel, c.address, address) for c in profile.contacts):
-                people.append(unquote(key.decode().removeprefix("p/u:")))
+                people.append(person)
     found = Held()
-    sealing = Sealing.of(settings.rules.seal_keys)
     for key, raw in (await _latest(settings, names.reminders_changelog, lambda key: True, None)).items():
         rid, row = key.decode("utf-8", "replace"), read_row(ReminderRow, raw)
         content = content_of(rid, row, keys.get(rid, b""), sealing) if row is not None else None

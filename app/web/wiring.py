@@ -30,11 +30,12 @@ from app.web.routing import GroupOwners, RowStore, StoreRows, forward
 from app.web.views import attach_core, attach_delivery
 from app.web.vitals import Vitals
 from channels import send_only
-from schemas import codec, ids
+from schemas import ids
 from schemas.links import Links
 from schemas.records import ControlRecord, RecipientProfile
 from schemas.references import References
-from tables import due
+from schemas.sealing import Sealing, Unopened
+from tables import due, profiles
 from tables.consent import DAY_MS, Categories
 
 #: Holds that ``/ready`` names.
@@ -173,7 +174,7 @@ def serve_delivery(
     )
     preferences = PreferencePorts(
         links=links_of(settings),
-        profiles=_Profiles(store, owned, settings.partitions),
+        profiles=_Profiles(store, owned, settings.partitions, Sealing.of(settings.rules.seal_keys)),
         owners=GroupOwners(
             distribution=lambda: app.assignor.changelog_distribution,
             changelog=names.recipients_changelog,
@@ -213,14 +214,19 @@ class _Profiles:
     store: Callable[[], RowStore]
     at_work: Callable[[], set[int]]
     partitions: int
+    sealing: Sealing
 
     def profile(self, recipient_id: str) -> RecipientProfile | None:
-        """Return what is known of a recipient. Raises LookupError while its partition is not recovered here."""
+        """Return what is known of a recipient. Raises LookupError while its partition is not recovered here, or its
+        contacts do not open here."""
         partition = partition_of(recipient_id.encode(), self.partitions)
         if partition not in self.at_work():
             raise LookupError(partition)
         raw = self.store().get_rows(partition, [ids.profile_key(recipient_id)])[0]
-        return None if raw is None else codec.decode(RecipientProfile, raw[due.HEADER.size :])
+        try:
+            return None if raw is None else profiles.opened(raw[due.HEADER.size :], recipient_id, self.sealing)
+        except Unopened as why:
+            raise LookupError(partition) from why
 
 
 def _beside(bind: str) -> str:

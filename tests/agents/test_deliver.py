@@ -32,6 +32,7 @@ from schemas.records import (
     RecipientProfile,
 )
 from schemas.references import References
+from schemas.sealing import Sealing
 from tables import due as index
 from tables.consent import Categories
 from tables.prices import NO_PRICES
@@ -207,8 +208,11 @@ class Gone:
             codec=None,
             partitions=1,
             categories=Categories(),
+            sealing=Sealing(),
+            seal_contacts=True,
+            random=None,
         )
-        for name in ("profile", "link", "delivery", "written", "remembered"):
+        for name in ("profile", "link", "delivery", "written", "kept", "remembered"):
             setattr(work, name, partial(getattr(Delivering, name), work))
         work.answered = lambda answer: answer
         self.store = MemoryStore()

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from agents import gate
 from agents.delivery import Delivering, DeliveryTopics
+from agents.letters import PREFIX
 from agents.meter import Meter
 from agents.ports import Decision
 from agents.publisher import partition_of
@@ -45,6 +46,7 @@ class Partition:
     now: int = 1_000_000
     view: View = field(default_factory=View)
     offset: int = 0
+    letters: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         topics = DeliveryTopics("recipients", "requests", {c: c.value for c in Channel}, "outcomes", "audit", "dlq")
@@ -84,7 +86,13 @@ class Partition:
                 self.view.pop(key, None)
             else:
                 self.view[key] = row
+        self.letters += [dict(out.headers)[PREFIX + "reason"].decode() for out in decision.emits if out.topic == "dlq"]
         return [codec.decode(DeliveryAnswer, out.value or b"") for out in decision.emits if out.topic == "outcomes"]
+
+    def profiled(self, person: str, **fields: Any) -> bytes:
+        """Let the gate read an event about a person; return their row."""
+        self.read(RecipientEvent(person, **fields))
+        return self.view[ids.profile_key(person)] or b""
 
     def link(self, rid: str, link: int = 1, *, kind: RequestKind = RequestKind.LINK, at: int = 0) -> list[Any]:
         return self.read(DeliveryRequest(kind, rid, "anna", link=link, asked_at=at or self.now))

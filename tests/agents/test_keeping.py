@@ -13,6 +13,7 @@ from schemas import codec, ids
 from schemas.names import AnswerKind, Channel, OutcomeKind, RecipientAction, RequestKind
 from schemas.records import (
     Contact,
+    Definition,
     Delivery,
     DeliveryAnswer,
     DeliveryRequest,
@@ -212,3 +213,42 @@ def test_the_sealed_part_of_another_reminder_opens_nowhere_else() -> None:
     whole.partition.view[ids.link_key("anna", "clinic/2")] = whole.partition.view[key]
     moved = replace(request, reminder_id="clinic/2")
     assert refused(whole.sent(moved)) == (OutcomeKind.REJECTED, "sealed_damaged")
+
+
+OTHER_KEY = Sealing.of(("some other key of another house",))
+BY_CONTACT = replace(EVENT, steps=())
+
+
+def test_contacts_are_sealed_where_they_lie_and_the_gate_uses_them() -> None:
+    whole = Whole()
+    raw = whole.partition.profiled("anna", zone="UTC", contacts=(Contact(Channel.EMAIL, CANARY, "label " + CANARY),))
+    assert CANARY.encode() not in raw
+    whole.take(BY_CONTACT)
+    message = whole.sent(whole.request())
+    assert isinstance(message, Message)
+    assert message.address == CANARY
+    later = whole.partition.profiled("anna", zone="Asia/Tokyo")
+    known = whole.partition.work.profile(whole.partition.view, "anna")
+    assert known is not None
+    assert known.contacts, "a patch leaves the contacts as they are"
+    assert CANARY.encode() not in later
+    object.__setattr__(whole.partition.work, "seal_contacts", False)
+    assert CANARY.encode() in whole.partition.profiled("anna", zone="UTC"), "on the way back it is as it was"
+
+
+def test_without_the_master_key_nobody_is_lost_and_whoever_is_forgotten_is_forgotten() -> None:
+    whole = Whole()
+    sealed = whole.partition.profiled("anna", contacts=(Contact(Channel.EMAIL, CANARY),))
+    whole.take(BY_CONTACT)
+    request = whole.request()
+    object.__setattr__(whole.partition.work, "sealing", OTHER_KEY)
+    assert refused(whole.sent(request)) == (OutcomeKind.MISCONFIGURED, "sealed_with_unknown_key")
+    assert whole.partition.profiled("anna", zone="Asia/Tokyo") == sealed, "the event waits in the dead letters"
+    assert whole.partition.letters == ["sealed_with_unknown_key"]
+    whole.gate(replace(transition.link_request(RequestKind.LINK, "clinic/2", 1, Definition("anna"), NOW)))
+    assert whole.partition.work.link(whole.partition.view[ids.link_key("anna", "clinic/2")] or b"").told_reachable
+    told = whole.partition.read(RecipientEvent("anna", RecipientAction.ERASE))
+    assert [a.reminder_id for a in told if a.kind is AnswerKind.ERASED] == ["clinic/1", "clinic/2"]
+    known = whole.partition.work.profile(whole.partition.view, "anna")
+    assert known is not None
+    assert known.erased

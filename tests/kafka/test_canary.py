@@ -28,7 +28,7 @@ CANARIES = (b"canary", *(number[2:].encode() for number in NUMBERS.values()))
 DAY_MS = 86_400_000
 #: Topics whose records are said to hold nothing personal, or nothing but who acted.
 CLEAN = [name for name, means in MEANS.items() if means in (Means.NONE, Means.HASH, Means.ACTOR)]
-SEALED = [name for name, means in MEANS.items() if means is Means.SEALED]
+SEALED = [name for name, means in MEANS.items() if means in (Means.SEALED, Means.ROW)]
 
 
 def found(where: str, data: bytes) -> list[str]:
