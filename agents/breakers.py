@@ -15,6 +15,7 @@ from agents.circuits import Board
 from agents.ports import Clock, Out
 from agents.publisher import partition_of
 from channels.base import ChannelAdapter, Outcome
+from channels.http_answers import HttpReason
 from schemas import codec
 from schemas.names import Channel, OutcomeKind
 from schemas.records import ControlRecord
@@ -314,7 +315,8 @@ class Breakers:
 
 def _asked(channel: Channel, outcome: Outcome) -> int:
     """Return for how long a provider asks everybody to wait, in ms: by HTTP, or before it had the message. Of a mail
-    that it has looked at, it is that mail's alone (greylisting)."""
-    if outcome.retry_after_s is None or (outcome.reached and channel is Channel.EMAIL):
+    that a mail server has looked at, it is that mail's alone (greylisting)."""
+    of_one = outcome.reached and channel is Channel.EMAIL and outcome.reason != HttpReason.RATE_LIMITED
+    if outcome.retry_after_s is None or of_one:
         return 0
     return int(min(outcome.retry_after_s * 1000, circuit.MAX_PAUSE_MS))

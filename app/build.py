@@ -56,6 +56,7 @@ from channels.layout import Foot
 from channels.limits import TooLong
 from channels.renewable import Renewable, renewable
 from channels.retry import RetryPolicy
+from channels.sendgrid_settings import SendGridSettings
 from channels.shelf import Shelf
 from channels.smtp_settings import SmtpSettings, Tls
 from channels.webhook_settings import WebhookSettings, ports
@@ -368,6 +369,7 @@ def _channels(settings: Settings) -> registry.ChannelSettings:
         return registry.ChannelSettings(
             email=_email(settings),
             email_beside=_email_beside(settings),
+            sendgrid=_sendgrid(settings),
             twilio=settings.twilio,
             cloud=settings.cloud,
             push=_push(settings),
@@ -378,10 +380,18 @@ def _channels(settings: Settings) -> registry.ChannelSettings:
         raise ConfigError([str(exc)]) from exc
 
 
+def _sendgrid(settings: Settings) -> SendGridSettings:
+    """Return them once the sender can be used."""
+    if settings.sendgrid.email:
+        _ = settings.sendgrid.from_address
+    return settings.sendgrid
+
+
 def _email(settings: Settings) -> SmtpSettings | None:
     smtp = settings.smtp
     if not smtp.host:
         return None
+    beside = smtp.second.host or settings.sendgrid.email
     return SmtpSettings(
         host=smtp.host,
         sender=smtp.sender,
@@ -393,7 +403,7 @@ def _email(settings: Settings) -> SmtpSettings | None:
         sender_name=smtp.sender_name,
         pool_size=smtp.pool,
         # Where another server is beside it, nobody waits for long for one that does not even take connections.
-        connect_timeout_s=min(CONNECT_BESIDE_S if smtp.second.host else 30.0, smtp.timeout_s),
+        connect_timeout_s=min(CONNECT_BESIDE_S if beside else 30.0, smtp.timeout_s),
         command_timeout_s=smtp.timeout_s,
         final_reply_timeout_s=smtp.final_timeout_s,
         greylist_s=settings.retry.greylist_min_s,

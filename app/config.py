@@ -20,6 +20,8 @@ from channels.cloud_settings import BASE_URL as CLOUD_URL
 from channels.cloud_settings import VERSION as CLOUD_VERSION
 from channels.cloud_settings import CloudSettings
 from channels.limits import LIMITS, TooLong
+from channels.sendgrid_settings import BASE_URL as SENDGRID_URL
+from channels.sendgrid_settings import SendGridSettings
 from channels.twilio_settings import BASE_URL, MACHINE_DETECTION, TwilioSettings
 from schemas import hashing
 from schemas.hashing import AddressHash
@@ -78,7 +80,8 @@ _DAY = 86400
 
 
 #: Providers that can stand beside another of their channel.
-_BESIDE = ("smtp", "smtp-2", "twilio", "meta")
+_BESIDE = ("smtp", "smtp-2", "sendgrid", "twilio", "meta")
+_NO_SENDER = "SMTP_FROM: is not set; name the address that mails come from"
 _FIRST = ", ".join(f"`{name}`" for name in _BESIDE)
 
 
@@ -507,7 +510,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             Kind.TEXT,
             "",
             f"Providers that are tried before the others of their channel, separated by commas: {_FIRST}. Else it is "
-            "Twilio before Meta.",
+            "mail servers before SendGrid, and Twilio before Meta.",
         ),
         Variable(
             "ALERT_WEBHOOK",
@@ -533,7 +536,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         Variable("SMTP_CA_FILE", Kind.FILE, "", "PEM file of the authorities to trust; empty: the system's."),
         Variable("SMTP_USERNAME", Kind.TEXT, "", "User of the mail server; empty: no login."),
         Variable("SMTP_PASSWORD", Kind.TEXT, "", "Password of the mail server.", secret=True),
-        Variable("SMTP_FROM", Kind.TEXT, "", "Address of the sender. Needed where `SMTP_HOST` is set."),
+        Variable("SMTP_FROM", Kind.TEXT, "", "Address of the sender. Needed with a mail server or SendGrid."),
         Variable("SMTP_FROM_NAME", Kind.TEXT, "", "Name of the sender, as readers see it."),
         Variable(
             "SMTP_POOL", Kind.INTEGER, "10", "Connections to the mail server that one worker keeps.", low=1, high=1000
@@ -586,6 +589,41 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
         Variable("SMTP_2_CA_FILE", Kind.FILE, "", "PEM file of the authorities to trust; empty: the system's."),
         Variable("SMTP_2_USERNAME", Kind.TEXT, "", "User of the second mail server; empty: no login."),
         Variable("SMTP_2_PASSWORD", Kind.TEXT, "", "Password of the second mail server.", secret=True),
+    ),
+    "Email, SendGrid's API": (
+        Variable(
+            "SENDGRID_API_KEY",
+            Kind.TEXT,
+            "",
+            "Key of SendGrid's API with the scope `mail.send`: provider `sendgrid`, beside the mail servers or alone "
+            "([circuits](circuits.md#two-providers-of-one-channel)). Sender is `SMTP_FROM`. Empty: not used.",
+            secret=True,
+        ),
+        Variable(
+            "SENDGRID_EVENT_KEY",
+            Kind.TEXT,
+            "",
+            "Public key with which SendGrid signs its events, as its page shows it "
+            "([callbacks](channels.md#news-from-sendgrid)); needs `CALLBACK_KEY`. While it is being changed: "
+            "`new,old`. Empty: no events are taken.",
+        ),
+        Variable(
+            "SENDGRID_BASE_URL",
+            Kind.TEXT,
+            SENDGRID_URL,
+            "Where SendGrid's API is; `https://api.eu.sendgrid.com` for a subuser in the EU.",
+        ),
+        Variable("SENDGRID_CA_FILE", Kind.FILE, "", "PEM file of the authorities to trust; empty: the system's."),
+        Variable(
+            "SENDGRID_CONNECTIONS",
+            Kind.INTEGER,
+            "50",
+            "Connections, and calls at once, that one worker keeps.",
+            low=1,
+            high=1000,
+        ),
+        Variable("SENDGRID_CONNECT_TIMEOUT_S", Kind.SECONDS, "5", "Limit of making a connection.", low=0.1, high=_HOUR),
+        Variable("SENDGRID_TIMEOUT_S", Kind.SECONDS, "20", "Limit of a whole call of the API.", low=0.1, high=_HOUR),
     ),
     "Push": (
         Variable(
@@ -725,8 +763,9 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             Kind.TEXT,
             "",
             "Secret, of 16 characters or more, with which the addresses for news and the links in messages name a "
-            "delivery to nobody but us; needed with `TWILIO_CALLBACK_URL`, `WHATSAPP_APP_SECRET` and `PUBLIC_URL`. To "
-            "change it: `new,old`; the first seals, all open. Without the old one its links are dead.",
+            "delivery to nobody but us; needed with `TWILIO_CALLBACK_URL`, `WHATSAPP_APP_SECRET`, "
+            "`SENDGRID_EVENT_KEY` and `PUBLIC_URL`. To change it: `new,old`; the first seals, all open. Without the "
+            "old one its links are dead.",
             secret=True,
         ),
         Variable("TWILIO_BASE_URL", Kind.TEXT, BASE_URL, "Where Twilio's API is."),
@@ -1038,6 +1077,7 @@ class Settings:
     smtp: SmtpSettings
     push: PushSettings
     webhook: WebhookSettings
+    sendgrid: SendGridSettings
     twilio: TwilioSettings
     cloud: CloudSettings
     callback_keys: tuple[str, ...] = field(repr=False)
@@ -1190,6 +1230,7 @@ class Settings:
                 max_bytes=read.integer("WEBHOOK_MAX_BYTES"),
                 too_long=read.text("WEBHOOK_TOO_LONG"),
             ),
+            sendgrid=_sendgrid(read),
             twilio=_twilio(read),
             cloud=_cloud(read),
             callback_keys=tuple(key for part in read.text("CALLBACK_KEY").split(",") if (key := part.strip())),
@@ -1233,6 +1274,20 @@ def _twilio(read: "_Reader") -> TwilioSettings:
         connections=read.integer("TWILIO_CONNECTIONS"),
         connect_timeout_s=read.seconds("TWILIO_CONNECT_TIMEOUT_S"),
         timeout_s=read.seconds("TWILIO_TIMEOUT_S"),
+    )
+
+
+def _sendgrid(read: "_Reader") -> SendGridSettings:
+    return SendGridSettings(
+        api_key=read.text("SENDGRID_API_KEY"),
+        sender=read.text("SMTP_FROM"),
+        sender_name=read.text("SMTP_FROM_NAME"),
+        event_keys=tuple(key for part in read.text("SENDGRID_EVENT_KEY").split(",") if (key := part.strip())),
+        base_url=read.text("SENDGRID_BASE_URL"),
+        ca_file=read.file("SENDGRID_CA_FILE"),
+        connections=read.integer("SENDGRID_CONNECTIONS"),
+        connect_timeout_s=read.seconds("SENDGRID_CONNECT_TIMEOUT_S"),
+        timeout_s=read.seconds("SENDGRID_TIMEOUT_S"),
     )
 
 
@@ -1440,20 +1495,29 @@ def _between(settings: Settings, needs: Role | None) -> Iterator[tuple[str, str]
     yield from _between_push(settings.push)
     yield from _between_callbacks(settings)
     yield from _between_webhook(settings.webhook)
+    yield from _own_faults("SENDGRID", settings.sendgrid)
     yield from _own_faults("TWILIO", settings.twilio)
     yield from _own_faults("WHATSAPP", settings.cloud)
+    yield from _needed(settings, needs)
+
+
+def _needed(settings: Settings, needs: Role | None) -> Iterator[tuple[str, str]]:
+    smtp = settings.smtp
+    if settings.sendgrid.api_key and not smtp.sender:
+        yield "SMTP_FROM", _NO_SENDER
     if needs in (Role.DELIVERY, Role.ALL):
         others = (
             settings.webhook.keys,
             settings.push.credentials_file,
             settings.twilio.account_sid,
             settings.cloud.phone_id,
+            settings.sendgrid.api_key,
         )
         alone = not any(others)
         if not smtp.host and alone:
             yield "SMTP_HOST", "SMTP_HOST: is not set; name the mail server"
-        if not smtp.sender and (smtp.host or alone):
-            yield "SMTP_FROM", "SMTP_FROM: is not set; name the address that mails come from"
+        if not smtp.sender and not settings.sendgrid.api_key and (smtp.host or alone):
+            yield "SMTP_FROM", _NO_SENDER
 
 
 def _between_circuits(circuits: CircuitSettings, partitions: int) -> Iterator[tuple[str, str]]:
@@ -1646,7 +1710,11 @@ def _between_callbacks(settings: Settings) -> Iterator[tuple[str, str]]:
     if any(len(key) < MIN_SECRET for key in settings.callback_keys):
         remedy = f"has fewer than {MIN_SECRET} characters; make one with `openssl rand -hex 32`"
         yield "CALLBACK_KEY", f"CALLBACK_KEY: {remedy}"
-    told = (("TWILIO_CALLBACK_URL", settings.twilio.callback_url), ("WHATSAPP_APP_SECRET", settings.cloud.app_secret))
+    told = (
+        ("TWILIO_CALLBACK_URL", settings.twilio.callback_url),
+        ("WHATSAPP_APP_SECRET", settings.cloud.app_secret),
+        ("SENDGRID_EVENT_KEY", settings.sendgrid.event_keys),
+    )
     for name, given in told:
         if given and not settings.callback_keys:
             yield "CALLBACK_KEY", f"CALLBACK_KEY: is not set, but {name} is; set it or its _FILE"
@@ -1663,10 +1731,10 @@ def _between_callbacks(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "WEB_PROXIES", f"WEB_PROXIES={web.proxies!r}: {wrong}"
 
 
-def _own_faults(prefix: str, settings: TwilioSettings | CloudSettings) -> Iterator[tuple[str, str]]:
+def _own_faults(prefix: str, settings: SendGridSettings | TwilioSettings | CloudSettings) -> Iterator[tuple[str, str]]:
     for field_name, remedy in settings.faults():
         name = f"{prefix}_{field_name.upper()}"
-        value = getattr(settings, field_name)
+        value = getattr(settings, field_name, "")
         shown = "" if _BY_NAME[name].secret or not value else f"={str(value)!r}"
         yield name, f"{name}{shown}: {remedy}"
 
@@ -1681,6 +1749,7 @@ _OURS = (
     "WEBHOOK_",
     "TWILIO_",
     "WHATSAPP_",
+    "SENDGRID_",
     "RETRY_",
     "CIRCUIT_",
     "PROVIDER_",
@@ -1761,6 +1830,7 @@ def document() -> str:
         "- `TWILIO_ACCOUNT_SID` needs `TWILIO_AUTH_TOKEN` and a sender: `TWILIO_SMS_FROM` or",
         "  `TWILIO_MESSAGING_SERVICE_SID`, `TWILIO_WHATSAPP_FROM`, or `TWILIO_VOICE_FROM`.",
         "- `WHATSAPP_PHONE_ID` needs `WHATSAPP_TOKEN`; `WHATSAPP_APP_SECRET` needs `CALLBACK_KEY`.",
+        "- `SENDGRID_API_KEY` needs `SMTP_FROM`; `SENDGRID_EVENT_KEY` needs `CALLBACK_KEY`.",
         "",
     ]
     return "\n".join(out)

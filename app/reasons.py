@@ -13,6 +13,7 @@ from channels import (
     cloud_codes,
     fcm_codes,
     http_answers,
+    sendgrid_codes,
     twilio_codes,
     webhook_rules,
     word_reasons,
@@ -235,7 +236,8 @@ _TWILIO = _sentences(http_answers.EXPLANATIONS, twilio_codes.EXPLANATIONS)
 
 #: Reasons of channels, in their own words.
 CHANNELS: dict[Channel, Mapping[str, str]] = {
-    Channel.EMAIL: _sentences(classify.EXPLANATIONS)
+    Channel.EMAIL: _sentences(sendgrid_codes.EXPLANATIONS)
+    | _sentences(classify.EXPLANATIONS)
     | {str(reason): f"The address cannot be used: {words}." for reason, words in addresses.REMEDIES.items()},
     Channel.SMS: _TWILIO,
     Channel.WHATSAPP: _sentences(cloud_codes.EXPLANATIONS) | _TWILIO,

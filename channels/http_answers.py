@@ -3,7 +3,8 @@
 A provider whose codes say more asks its own table first. ``docs/channels.md`` shows the tables; a test compares them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -145,13 +146,15 @@ FAULTS: dict[HttpFault, Meaning] = {
 class Answer:
     """An answer's status and the first part of its body. ``whole``: nothing of the body is missing.
 
-    ``retry_after_s``: how long the provider asks us to wait, None where it did not say.
+    ``retry_after_s``: how long the provider asks us to wait, None where it did not say. ``headers``: those that were
+    asked for, under the names by which they were.
     """
 
     status: int
     body: bytes = b""
     whole: bool = True
     retry_after_s: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

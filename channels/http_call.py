@@ -27,7 +27,7 @@ class HttpCaller:
     """A pool of connections to providers. ``open`` makes no connection.
 
     ``ca_file`` names the authorities to trust, ``more_trust``: besides the system's. ``socket_factory`` makes the
-    socket of each connection, and may refuse to.
+    socket of each connection, and may refuse to. ``kept``: headers of an answer that are told.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class HttpCaller:
         ca_file: Path | None = None,
         more_trust: bool = False,
         socket_factory: Callable[[Any], Any] | None = None,
+        kept: tuple[str, ...] = (),
     ) -> None:
+        self._kept = kept
         self._connections = connections
         self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
@@ -95,9 +97,10 @@ class HttpCaller:
                 ) as response:
                     asked = response.headers.get("Retry-After", "")
                     wait = retry_after_s(asked, response.headers.get("Date", ""), time.time()) if asked else None
-                    answer = Answer(response.status, whole=False, retry_after_s=wait)
+                    told = {name: response.headers[name] for name in self._kept if name in response.headers}
+                    answer = Answer(response.status, whole=False, retry_after_s=wait, headers=told)
                     read, whole = await _read(response)
-                    return Answer(response.status, read, whole, wait)
+                    return Answer(response.status, read, whole, wait, told)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             # A status is an answer, even where the rest of it was lost.
             return answer or Failure(_fault(exc), bool(progress))

@@ -60,7 +60,10 @@ def compose(headers: Headers, mail: Mail) -> bytes:
         # RFC 3834: asks vacation programs not to answer.
         "Auto-Submitted: auto-generated",
         *((f"Feedback-ID: {headers.feedback}",) if headers.feedback else ()),
-        *_unsubscribe(headers.unsubscribe, headers.unsubscribe_mail),
+        *(
+            f"{name}: {value}"
+            for name, value in unsubscribe_headers(headers.unsubscribe, headers.unsubscribe_mail, ",\r\n ").items()
+        ),
         f'Content-Type: multipart/alternative; boundary="{boundary}"',
         "",
         f"--{boundary}",
@@ -111,17 +114,17 @@ def feedback_id(category: str, tenant: str, domain: str) -> str:
     return ":".join(parts)
 
 
-def _unsubscribe(url: str, mail: str) -> tuple[str, ...]:
-    """Return the headers by which a mail program unsubscribes with one click. Each address is a line of its own, for
-    one line could not hold both."""
+def unsubscribe_headers(url: str, mail: str, between: str = ", ") -> dict[str, str]:
+    """Return the headers by which a mail program unsubscribes with one click. ``between`` the addresses: in a mail each
+    is a line of its own, for one line could not hold both."""
     if not url:
-        return ()
+        return {}
     if not _URL.match(url):
         raise ValueError("an address to unsubscribe at has printable ASCII alone, and fits in a line")
     if mail and not _MAILTO.match(mail):
         raise ValueError("a mail that unsubscribes goes to a mailto: address of printable ASCII that fits in a line")
-    beside = f",\r\n <{mail}>" if mail else ""
-    return (f"List-Unsubscribe: <{url}>{beside}", "List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+    beside = f"{between}<{mail}>" if mail else ""
+    return {"List-Unsubscribe": f"<{url}>{beside}", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 
 
 def _mailbox(address: Address) -> str:

@@ -7,6 +7,8 @@ from channels.base import ChannelAdapter
 from channels.cloud_settings import CloudSettings
 from channels.email import EmailChannel, SmtpSettings
 from channels.push import PushChannel, PushSettings
+from channels.sendgrid import SendGridChannel
+from channels.sendgrid_settings import SendGridSettings
 from channels.sms import SmsChannel
 from channels.twilio_settings import TwilioSettings
 from channels.voice import VoiceChannel
@@ -25,6 +27,7 @@ class ChannelSettings:
 
     email: SmtpSettings | None = None
     email_beside: SmtpSettings | None = None
+    sendgrid: SendGridSettings = field(default_factory=SendGridSettings)
     twilio: TwilioSettings = field(default_factory=TwilioSettings)
     cloud: CloudSettings = field(default_factory=CloudSettings)
     push: PushSettings | None = None
@@ -34,7 +37,8 @@ class ChannelSettings:
 
 def _mails(settings: ChannelSettings) -> tuple[ChannelAdapter, ...]:
     servers = (settings.email, settings.email_beside)
-    return _ordered(settings, [EmailChannel(server) for server in servers if server is not None])
+    found: list[ChannelAdapter] = [EmailChannel(server) for server in servers if server is not None]
+    return _ordered(settings, found + ([SendGridChannel(settings.sendgrid)] if settings.sendgrid.email else []))
 
 
 def _whatsapps(settings: ChannelSettings) -> tuple[ChannelAdapter, ...]:
@@ -43,8 +47,9 @@ def _whatsapps(settings: ChannelSettings) -> tuple[ChannelAdapter, ...]:
 
 
 def _ordered(settings: ChannelSettings, adapters: Sequence[ChannelAdapter]) -> tuple[ChannelAdapter, ...]:
-    """Return the providers of one channel in the order to try."""
-    return tuple(sorted(adapters, key=lambda adapter: adapter.name not in settings.first))
+    """Return the providers of one channel in the order to try: as named, then as they come."""
+    named = settings.first
+    return tuple(sorted(adapters, key=lambda one: named.index(one.name) if one.name in named else len(named)))
 
 
 FACTORIES: Mapping[Channel, Callable[[ChannelSettings], ChannelAdapter | None]] = {

@@ -154,6 +154,8 @@ def places(settings: Settings, adapters: Iterable[ChannelAdapter]) -> list[Place
     found: list[Place] = []
     for adapter in adapters:
         match adapter.channel:
+            case Channel.EMAIL if adapter.name == "sendgrid":
+                found.append(_place(settings.sendgrid.base_url, settings.sendgrid.ca_file))
             case Channel.EMAIL:
                 relay = settings.smtp.second if adapter.name == "smtp-2" else settings.smtp
                 found.append(Place(relay.host, relay.port, relay.tls == "implicit", relay.ca_file))

@@ -133,7 +133,7 @@ def configured(settings: Settings) -> frozenset[Channel]:
     """Return the channels that this environment configures, empty where it is no delivery worker's."""
     twilio = settings.twilio
     found = {
-        Channel.EMAIL: bool(settings.smtp.host),
+        Channel.EMAIL: bool(settings.smtp.host) or settings.sendgrid.email,
         Channel.SMS: twilio.sms,
         Channel.WHATSAPP: twilio.whatsapp or settings.cloud.whatsapp,
         Channel.VOICE: twilio.voice,

@@ -116,7 +116,7 @@ async def _form(ports: CallbackPorts, request: web.Request) -> Form:
 
 def _named(ports: CallbackPorts, request: Request) -> Named:
     """Return what the address names."""
-    found = named(ports, cast("web.Request", request).query.get("delivery", ""))
+    found = named(ports.references, cast("web.Request", request).query.get("delivery", ""))
     if found is None:
         raise Refused(404, "the address names no delivery of ours; was CALLBACK_KEY changed?")
     return found

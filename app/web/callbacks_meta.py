@@ -57,7 +57,7 @@ class MetaCallbacks:
             batch = cloud_news.read(body, cloud.phone_id)
             if batch is None:
                 raise Refused(400, "this is no news of WhatsApp")
-            about = [(named(ports, told.reference), told.news) for told in batch.told]
+            about = [(named(ports.references, told.reference), told.news) for told in batch.told]
             # Of what another installation on the same number has sent we know nothing.
             receipts = [receipt(one, news, cloud_news.PROVIDER) for one, news in about if one is not None]
             if receipts:

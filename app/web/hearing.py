@@ -18,6 +18,7 @@ from channels.stop import Word, word
 from schemas import codec, ids
 from schemas.names import Action, Channel
 from schemas.records import DeliveryReceipt, ReminderEvent
+from schemas.references import References
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,9 @@ class Named(NamedTuple):
     occurrence: str
 
 
-def named(ports: CallbackPorts, reference: str) -> Named | None:
+def named(references: References, reference: str) -> Named | None:
     """Return what a reference names, None for one that none of our secrets sealed."""
-    opened = ports.references.open(reference)
+    opened = references.open(reference)
     delivery, attempt = ids.attempt_named(opened or "")
     found = ids.named(delivery)
     return None if found is None else Named(delivery, attempt, *found)

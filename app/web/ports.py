@@ -236,6 +236,17 @@ class CallbackPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class EventPorts:
+    """What SendGrid's news need. ``keys``: the public keys that are believed."""
+
+    keys: tuple[str, ...]
+    references: References
+    receipts: Outlet
+    suppressions: Outlet
+    desk: SuppressionDesk
+
+
+@dataclass(frozen=True, slots=True)
 class LinkPorts:
     """What the pages behind links need."""
 
@@ -280,6 +291,7 @@ class CorePorts(Ports):
     desk: Desk
     quota_per_minute: int = 0
     callbacks: CallbackPorts | None = None
+    events: EventPorts | None = None
     links: LinkPorts | None = None
     callers: Callers = field(default_factory=lambda: Callers(0, (), time.monotonic))
     words: Words = field(default_factory=Words)

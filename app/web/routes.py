@@ -203,6 +203,33 @@ _META: tuple[Route, ...] = (
     ),
 )
 
+_SENDGRID = Route(
+    "POST",
+    "/callbacks/sendgrid",
+    "sendgrid_news",
+    "What became of mails",
+    "For SendGrid alone: its signed event webhook, with the signature (`X-Twilio-Email-Event-Webhook-Signature`) over "
+    "the timestamp and the bytes of the body. Answered once the brokers have all of it; the same body may come again.",
+    None,
+    (
+        Answer(200, "Kept, or nothing new.", "", "text/plain"),
+        Answer(400, "The body is no list of events."),
+        Answer(403, "Not signed by SendGrid."),
+        Answer(404, "SendGrid's events are not configured."),
+        Answer(413, "More than 1 MiB."),
+        Answer(429, "Too many requests of this caller were refused.", headers=("Retry-After",)),
+        Answer(503, "The brokers did not acknowledge; SendGrid sends it again.", headers=("Retry-After",)),
+    ),
+    examples=(
+        Example(
+            "forged",
+            "Anybody",
+            404,
+            {"error": "SendGrid was not told of this address: SENDGRID_EVENT_KEY is not set"},
+        ),
+    ),
+)
+
 _TOKEN = Parameter("token", "path", "The link, sealed: part of the address in the message.", required=True)
 
 
@@ -611,6 +638,7 @@ ROUTES: tuple[Route, ...] = (
         named=False,
     ),
     *_META,
+    _SENDGRID,
     _link(
         "GET",
         "link",

@@ -15,6 +15,7 @@ from app.web import openapi
 from app.web.answers import answer, error, raw
 from app.web.callbacks import Callbacks
 from app.web.callbacks_meta import MetaCallbacks
+from app.web.callbacks_sendgrid import SendGridCallbacks
 from app.web.console.views import Console
 from app.web.links.preferences import PassedOn, PreferencePages
 from app.web.links.views import LinkPages
@@ -97,6 +98,7 @@ def attach_core(app: Any, ports: CorePorts) -> None:
         "twilio_inbound": callbacks.inbound,
         "meta_verify": meta.verify,
         "meta_news": meta.news,
+        "sendgrid_news": SendGridCallbacks(ports.events, ports.callers).news,
         "link": links.show,
         "follow_link": links.act,
         "preferences": preferences.show,

@@ -20,6 +20,7 @@ from app.web.ports import (
     CloudPorts,
     CorePorts,
     DeliveryPorts,
+    EventPorts,
     LinkPorts,
     Metrics,
     PreferencePorts,
@@ -83,6 +84,8 @@ def serve_core(
     suppressions = KafkaOutlet(
         producer_options(settings), names.suppressions, settings.partitions, timeout_s=settings.fencing.publish_s
     )
+    events, more_lines = _events(settings, names)
+    lines += more_lines
     web = settings.web
     ports = CorePorts(
         vital=vitals,
@@ -105,6 +108,7 @@ def serve_core(
         desk=KafkaDesk(settings, control, controls),
         quota_per_minute=settings.web.quota_per_minute,
         callbacks=callbacks,
+        events=events,
         links=LinkPorts(links_of(settings), suppressions) if web.public_url else None,
         providers=providers,
         callers=Callers(web.caller_per_minute, networks(web.proxies), time.monotonic),
@@ -151,6 +155,24 @@ def _callbacks(
         cloud=CloudPorts(cloud.phone_id, cloud.app_secret, cloud.verify_token, replying) if replying else None,
     )
     return ports, [receipts, suppressions, replies, *([replying] if replying else [])]
+
+
+def _events(settings: Settings, names: TopicNames) -> tuple[EventPorts | None, list[KafkaOutlet]]:
+    """Return what SendGrid's news need, where they are believed, and what is closed at the end."""
+    if not settings.sendgrid.event_keys:
+        return None, []
+    receipts, suppressions = (
+        KafkaOutlet(producer_options(settings), topic, settings.partitions, timeout_s=settings.fencing.publish_s)
+        for topic in (names.receipts, names.suppressions)
+    )
+    ports = EventPorts(
+        keys=settings.sendgrid.event_keys,
+        references=References(settings.callback_keys),
+        receipts=receipts,
+        suppressions=suppressions,
+        desk=Desk(settings.rules.address_hash),
+    )
+    return ports, [receipts, suppressions]
 
 
 def serve_delivery(

@@ -164,6 +164,7 @@ def test_secrets_come_from_files_and_are_never_shown(variable: Variable, tmp_pat
         "KAFKA_PASSWORD": {"KAFKA_SECURITY": "SASL_SSL", "KAFKA_USERNAME": "u"},
         "SMTP_PASSWORD": {"SMTP_USERNAME": "u"},
         "SMTP_2_PASSWORD": {"SMTP_2_USERNAME": "u"},
+        "SENDGRID_API_KEY": {"SMTP_FROM": "a@example.org"},
         "WHATSAPP_TOKEN": {"WHATSAPP_PHONE_ID": "106540352242922"},
         "WHATSAPP_APP_SECRET": {"CALLBACK_KEY": "0123456789abcdef"},
         "WHATSAPP_VERIFY_TOKEN": {"WHATSAPP_APP_SECRET": "s", "CALLBACK_KEY": "0123456789abcdef"},
@@ -176,6 +177,7 @@ def test_secrets_come_from_files_and_are_never_shown(variable: Variable, tmp_pat
         settings.smtp.password,
         settings.smtp.second.password,
         settings.twilio.auth_token,
+        settings.sendgrid.api_key,
         settings.cloud.token,
         settings.cloud.app_secret,
         settings.cloud.verify_token,
@@ -270,5 +272,21 @@ def test_whatsapps_own_api_is_named_with_every_fault_and_no_secret() -> None:
     assert "canary" not in "".join(found)
     assert faults({"WHATSAPP_TOKEN": "t"})[0].startswith("WHATSAPP_PHONE_ID")
     assert faults({"PROVIDER_FIRST": "meta, sendmail"}) == [
-        "PROVIDER_FIRST: 'sendmail': use names of smtp, smtp-2, twilio, meta"
+        "PROVIDER_FIRST: 'sendmail': use names of smtp, smtp-2, sendgrid, twilio, meta"
     ]
+
+
+def test_sendgrid_alone_is_enough_and_needs_a_sender() -> None:
+    alone = {"SENDGRID_API_KEY": "SG.canary", "SMTP_FROM": "a@example.org"}
+    assert Settings.load(alone, Role.DELIVERY).sendgrid.email
+    for role in (None, Role.CORE, Role.DELIVERY):
+        with pytest.raises(ConfigError) as caught:
+            Settings.load({"SENDGRID_API_KEY": "SG.canary"}, role)
+        assert [fault.partition(":")[0] for fault in caught.value.faults] == ["SMTP_FROM"]
+    found = faults({**alone, "SENDGRID_EVENT_KEY": "canary key", "SENDGRID_BASE_URL": "ftp://x"})
+    assert [line.partition("=")[0].partition(":")[0] for line in found] == [
+        "CALLBACK_KEY",
+        "SENDGRID_EVENT_KEY",
+        "SENDGRID_BASE_URL",
+    ]
+    assert "canary" not in "".join(found)

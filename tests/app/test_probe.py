@@ -17,6 +17,8 @@ from app.config import VARIABLES, Settings
 from app.topics import TopicNames, ensure_topics
 from channels.cloud_settings import CloudSettings
 from channels.email import EmailChannel, SmtpSettings
+from channels.sendgrid import SendGridChannel
+from channels.sendgrid_settings import SendGridSettings
 from channels.sms import SmsChannel
 from channels.twilio_settings import TwilioSettings
 from channels.whatsapp_cloud import WhatsAppCloudChannel
@@ -35,6 +37,7 @@ NAMES = ["credentials", "address", "quota", "format", "logs", "isolation", "dns"
 PUBLISHED = {"example.org": ["v=spf1 mx -all"], "_dmarc.example.org": ["v=DMARC1; p=none"]}
 EMAIL = EmailChannel(SmtpSettings(host="127.0.0.1", sender="a@example.org"))
 CLOUD = WhatsAppCloudChannel(CloudSettings(phone_id="106540352242922", token="t"))
+SENDGRID = SendGridChannel(SendGridSettings(api_key="k", sender="a@example.org"))
 SMS = SmsChannel(TwilioSettings(account_sid="AC" + "0" * 32, auth_token="t", sms_from="+14155550100"))
 
 
@@ -74,6 +77,8 @@ def test_places_are_those_of_the_settings() -> None:
     assert (place.host, place.port, place.tls) == ("api.twilio.com", 443, True)
     (place,) = probe.places(settings, [CLOUD])
     assert (place.host, place.port, place.tls) == ("graph.facebook.com", 443, True)
+    (place,) = probe.places(settings, [SENDGRID])
+    assert (place.host, place.port, place.tls) == ("api.sendgrid.com", 443, True)
 
 
 # -- the command, on a broker

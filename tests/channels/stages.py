@@ -9,6 +9,7 @@ from channels.voice import VoiceChannel
 from channels.whatsapp import WhatsAppChannel
 from tests.channels.cloud_stage import cloud_stage
 from tests.channels.fcm_stage import fcm_stage
+from tests.channels.sendgrid_stage import sendgrid_stage
 from tests.channels.smtp_stage import smtp_stage
 from tests.channels.twilio_stage import twilio_stage
 from tests.channels.webhook_stage import webhook_stage
@@ -20,6 +21,7 @@ HTTP_STAGES: Mapping[str, Stage] = {
     "sms": twilio_stage(SmsChannel),
     "whatsapp": twilio_stage(WhatsAppChannel),
     "whatsapp_cloud": cloud_stage,
+    "sendgrid": sendgrid_stage,
     "voice": twilio_stage(VoiceChannel),
     "push": fcm_stage,
     "webhook": webhook_stage,

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from channels import cloud_codes, http_answers, limits, twilio_codes
+from channels import cloud_codes, http_answers, limits, sendgrid_codes, sendgrid_news, twilio_codes
 from channels.addresses import REMEDIES
 from channels.classify import EXPLANATIONS, FAULTS, REPLIES, Phase, Verdict
 from channels.http_answers import Meaning
@@ -92,6 +92,19 @@ def tables() -> dict[str, str]:
                 for reason, text in cloud_codes.EXPLANATIONS.items()
                 if reason not in http_answers.EXPLANATIONS
             ],
+        ),
+        "sendgrid_answers": _table(
+            ("status", "field begins with", "message holds", "outcome", "attempt", "source"),
+            [
+                (str(rule.status), rule.field or "any", rule.says or "any", *_meaning(rule.meaning), rule.source)
+                for rule in sendgrid_codes.ANSWERS
+            ]
+            + [("any other refusal", "any", "any", *_meaning(sendgrid_codes.DEFAULT), "default; counted")],
+        ),
+        "sendgrid_drops": _table(
+            ("reason begins with", "outcome", "suppressed as", "source"),
+            [(f"`{row.says}`", _meaning(row.meaning)[0], row.why or "not", row.source) for row in sendgrid_news.DROPS]
+            + [("any other", _meaning(sendgrid_news.DROPPED)[0], "not", "default")],
         ),
         "twilio_calls": _table(
             ("status of a call", "outcome"),

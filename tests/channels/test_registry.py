@@ -15,6 +15,7 @@ from channels.registry import (
     every_adapter,
     open_channels,
 )
+from channels.sendgrid_settings import SendGridSettings
 from channels.twilio_settings import TwilioSettings
 from schemas.names import DELIVERY_CHANNELS, Channel
 
@@ -45,6 +46,16 @@ def test_two_ways_to_whatsapp_stand_side_by_side_in_the_order_that_is_configured
     alone = ChannelSettings(cloud=cloud)
     assert [adapter.name for adapter in configured_channels(alone).values()] == ["meta"]
     assert configured_beside(alone) == {}
+
+
+def test_sendgrid_stands_beside_mail_servers_or_alone() -> None:
+    sendgrid = SendGridSettings(api_key="k", sender="reminders@service.example")
+    second = replace(EMAIL, provider="smtp-2", port=2525)
+    every = ChannelSettings(email=EMAIL, email_beside=second, sendgrid=sendgrid)
+    assert [adapter.name for adapter in every_adapter(every)] == ["smtp", "smtp-2", "sendgrid"]
+    first = replace(every, first=("smtp-2", "sendgrid"))
+    assert [adapter.name for adapter in every_adapter(first)] == ["smtp-2", "sendgrid", "smtp"]
+    assert [a.name for a in every_adapter(ChannelSettings(sendgrid=sendgrid))] == ["sendgrid"]
 
 
 async def test_a_channel_without_settings_is_absent() -> None:
