@@ -15,13 +15,15 @@ from agents import forgetting, gate, ways
 from agents.breakers import Admitted, Breakers
 from agents.control import Control
 from agents.delivery import BUSY_MS, GRACE_MS, Delivering
+from agents.lookups import Doubt, Looked, Lookups
 from agents.meter import Stage
 from agents.pacing import Pacing
 from agents.ports import NOTHING, Check, Command, Decision, Inbound, Job, Out, Store, View, Word
+from agents.publisher import partition_of
 from agents.routes import Routes
 from agents.suppressions import BOUNCED, STOP
 from agents.unit_of_work import Observer, raised_at
-from channels.base import ChannelAdapter, Metered, Outcome, Send
+from channels.base import ChannelAdapter, Metered, Outcome, Reconciling, Send
 from channels.http_answers import UNKNOWN_CODE
 from channels.send_only import NOT_ON_LIST
 from schemas import codec, ids
@@ -30,7 +32,7 @@ from schemas.names import LANES, Channel, Lane, OutcomeKind
 from schemas.quick import replace
 from schemas.records import Delivery, DeliveryAnswer, Message, RecipientDelivery, RecipientProfile, Stages
 from schemas.sealing import Unopened
-from tables import caps, consent, deliveries, holding, prices, profiles, quota, recipients
+from tables import caps, consent, deliveries, holding, lookup, prices, profiles, quota, recipients
 from tables import due as index
 from tables.holds import Subject
 from tables.prices import Prices
@@ -63,6 +65,7 @@ class Ended:
     answer: DeliveryAnswer
     gone: tuple[str, ...] = field(default=(), repr=False)
     more: tuple[Out, ...] = field(default=(), repr=False)
+    address: str = field(default="", repr=False)
 
 
 class Backlogs(Protocol):
@@ -117,6 +120,7 @@ class Calls:
         self._used: dict[Channel, int] = dict.fromkeys(work.adapters, 0)
         #: What goes on: when it began, by the loop's clock, its limit in seconds, and what it is.
         self._going_on: dict[bytes, tuple[float, float, str]] = {}
+        self.lookups = Lookups(work, self._found_out, self._shut)
         self.accepting = True
         self.given_up = False
         #: Whether a partition's withdrawals have all been read again; until then no call of it begins.
@@ -172,7 +176,8 @@ class Calls:
                     )
                 return Decision({}, park=room)
             until = now + int(work.call_limit_s(adapter) * 1000) + GRACE_MS
-            begun = deliveries.started(row, delivery, now, until)
+            hashes = self._traced(key, delivery, message)
+            begun = deliveries.started(row, delivery, now, until, **hashes)
             self._used[delivery.channel] += 1
             self._open.add(key)
 
@@ -184,6 +189,17 @@ class Calls:
             return Decision({key: work.remembered(begun, now), **counted}, asked, after=(begin,))
 
         return Job((key, *self._routes.counts(delivery.channel)), run, record)
+
+    def _traced(self, key: bytes, delivery: Delivery, message: Message) -> dict[str, str]:
+        """Return the keyed hashes by which a call can be looked for if it ends in doubt, none where it cannot be."""
+        adapter = self.lookups.adapter(delivery.channel, "")
+        if adapter is None:
+            return {}
+        words = adapter.words(self._outgoing(delivery, message, adapter.name))
+        return {
+            "body_hash": self.lookups.hashed(key.decode("utf-8", "replace"), words),
+            "to_hash": self._work.mail_links.hashing.key(delivery.channel, message.address),
+        }
 
     def _refuse(
         self,
@@ -288,7 +304,7 @@ class Calls:
         self._used[delivery.channel] -= 1
         told = self._told(delivery, message, outcome, ended)
         if self._ours(partition):
-            self.backlogs.give(partition, [Word(Ended(key, delivery, answer, outcome.gone, told))])
+            self.backlogs.give(partition, [Word(Ended(key, delivery, answer, outcome.gone, told, message.address))])
         else:
             # The partition has a new owner, who knows the attempt only as begun: this is all it can ever learn.
             await self._publish([work.answered(answer), *told])
@@ -454,8 +470,10 @@ class Calls:
     def said(self, word: Word) -> Job:
         """Return the job of a call's outcome."""
         ended = word.body
+        if isinstance(ended, Looked):
+            return self._looked(ended)
         if not isinstance(ended, Ended):
-            raise TypeError("delivery knows no other word than the end of a call")
+            raise TypeError("delivery knows no other words than the end of a call, and of a look")
         work = self._work
 
         def run(view: View, now: int) -> Decision:
@@ -468,6 +486,7 @@ class Calls:
                 return Decision(rows, (work.answered(answer), *told), after)
             # The ask may have been renewed while the call went on; core knows the attempt by the last one.
             answer = replace(answer, ask=max(answer.ask, row.ask))
+            answer = self._doubted(row, ended.key, answer, ended.address, delivery.deadline)
             emits = [work.answered(answer)]
             row = deliveries.ended(row, delivery.attempt, answer, now)
             if deliveries.owes_withdrawal(row):
@@ -478,6 +497,79 @@ class Calls:
 
         recipient_id = ended.delivery.recipient_id
         return Job((ended.key, ids.profile_key(recipient_id)) if ended.gone and recipient_id else (ended.key,), run)
+
+    def _doubted(
+        self, row: RecipientDelivery, key: bytes, answer: DeliveryAnswer, address: str = "", deadline: int | None = None
+    ) -> DeliveryAnswer:
+        """Return an answer with the time before which nothing is sent again, where its provider is asked first."""
+        known = deliveries.attempt_of(row, answer.attempt)
+        traced = known is not None and bool(known.to_hash)
+        if answer.outcome is OutcomeKind.MAYBE_SENT:
+            if address:
+                self.lookups.doubted(key, address)
+            askable = traced and self.lookups.adapter(answer.channel, answer.provider) is not None
+            return lookup.told(answer, askable=askable, deadline=deadline)
+        if traced and answer.provider_id:
+            self.lookups.took(key, answer.provider_id)
+        return answer
+
+    def _looked(self, looked: Looked) -> Job:
+        """Return the job of what a provider said of a doubt."""
+        work = self._work
+
+        def run(view: View, now: int) -> Decision:
+            row = work.delivery(view, looked.key)
+            attempt = deliveries.attempt_of(row, looked.attempt) if row is not None else None
+            said = attempt.outcome if attempt is not None else None
+            if row is None or said is None or said.outcome is not OutcomeKind.MAYBE_SENT:
+                return NOTHING
+            answer = replace(said, ask=max(said.ask, row.ask), ended_at=now, not_before=0, provider=looked.provider)
+            if looked.found is None:
+                not_found = replace(answer, reason=lookup.NOT_FOUND, detail="", code="")
+                return Decision({}, (work.answered(not_found),))
+            work.meter.outcome(row.channel, looked.provider, OutcomeKind.ACCEPTED)
+            answer = replace(
+                answer,
+                outcome=OutcomeKind.ACCEPTED,
+                reason=lookup.FOUND,
+                provider_id=looked.found.provider_id,
+                code="",
+                detail=f"on its list as {looked.found.provider_id}",
+            )
+            row = deliveries.ended(row, looked.attempt, answer, now)
+            return Decision({looked.key: work.remembered(row, now)}, (work.answered(answer),))
+
+        return Job((looked.key,), run)
+
+    def _look(self, view: View, key: bytes, row: RecipientDelivery, now: int) -> Decision | None:
+        """Return what begins a look that is due, None where none is."""
+        work, attempt = self._work, lookup.to_look(row, now)
+        if attempt is None:
+            return None
+        try:
+            profile = work.profile(view, row.recipient_id)
+        except Unopened:
+            profile = None
+        contacts = profile.contacts if profile is not None else ()
+        address = self.lookups.address(
+            key, row, attempt, tuple(c.address for c in contacts if c.channel is row.channel)
+        )
+        after: tuple[Callable[[], None], ...] = ()
+        if address:
+            partition = partition_of((row.recipient_id or row.reminder_id).encode(), work.partitions)
+            doubt = Doubt(partition, key, row, attempt, address)
+            after = (lambda: self.lookups.begin(doubt),)
+        return Decision({key: work.remembered(lookup.looked(row, attempt), now)}, after=after)
+
+    def _found_out(self, partition: int, looked: Looked) -> None:
+        if self._ours(partition):
+            self.backlogs.give(partition, [Word(looked)])
+
+    def _shut(self, channel: Channel, adapter: Reconciling) -> bool:
+        """Return whether a provider must not be asked now: its circuit is open, or somebody holds it back."""
+        return self._control.holding(Subject(channel.value, adapter.name)) is not None or self._routes.shut(
+            channel, adapter.name
+        )
 
     def _forget(self, view: View, ended: Ended, now: int) -> tuple[dict[bytes, bytes | None], tuple[Out, ...]]:
         """Return what takes addresses that are gone from the recipient's contacts."""
@@ -523,12 +615,13 @@ class Calls:
                 return NOTHING
             late = deliveries.overdue(row, now)
             if late is None:
-                return Decision({key: None})
+                return self._look(view, key, row, now) or Decision({key: None})
             if key in self._open:
                 # It is our own, and its hard limit will end it: look again then.
                 return Decision({key: work.written(row, now + GRACE_MS)})
             adapter = work.adapters.get(row.channel)
             answer = deliveries.doubt(row, late, now, repeatable=adapter is not None and adapter.repeatable)
+            answer = self._doubted(row, key, answer)
             work.meter.outcome(row.channel, "", answer.outcome)
             emits = [work.answered(answer)]
             row = deliveries.ended(row, late.attempt, answer, now)
@@ -563,6 +656,7 @@ class Calls:
         self.accepting = False
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
+        await self.lookups.drain(0)
 
 
 def _answer(delivery: Delivery, outcome: Outcome, started: int, ended: int, table: Prices) -> DeliveryAnswer:

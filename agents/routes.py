@@ -93,6 +93,11 @@ class Routes:
         self._allowed[key] = frozenset(allowed)
         return rows
 
+    def shut(self, channel: Channel, provider: str) -> bool:
+        """Return whether a provider's circuit lets no call through at the moment."""
+        those = tuple(one for one in self._work.providers(channel) if one.name == provider)
+        return self._breakers is not None and self._breakers.shut(channel, those)
+
     async def admitted(
         self,
         key: bytes,

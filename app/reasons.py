@@ -141,6 +141,8 @@ LIFE: dict[str, str] = {
     "failures": "Too many calls failed, those of other workers counted.",
     "failure_told": "The provider told that it has failed, before the call itself had answered.",
     "undelivered": "The provider took it and told later that it could not be delivered; the detail has its reason.",
+    "found_at_provider": "Nobody knew whether it was sent; its provider has it on its list, so it was.",
+    "not_at_provider": "Nobody knows whether it was sent; its provider has nothing of it, ten minutes later.",
     "released": "The hold that kept it back was released.",
     "busy": "The channel was at its limit.",
     "daily_quota": "Its provider has had as many calls as it may have today; it goes tomorrow (UTC).",

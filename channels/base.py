@@ -140,3 +140,32 @@ class Metered(Protocol):
     def units(self, message: Send) -> int:
         """Return how many units a message is billed as, at least 1: the parts of a text. Pure, and the same as
         ``send`` would send."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """A message that a provider has on record. ``created_ms``: UTC, by its clock. ``body`` None: it does not say."""
+
+    provider_id: str
+    created_ms: int
+    body: str | None = field(default=None, repr=False)
+
+
+@runtime_checkable
+class Reconciling(Protocol):
+    """An adapter whose provider keeps a list of messages, so that one in doubt can be looked for."""
+
+    @property
+    def name(self) -> str:
+        """Provider name."""
+
+    @property
+    def call_timeout_s(self) -> float:
+        """Hard limit of one call, in seconds."""
+
+    def words(self, message: Send) -> str:
+        """Return the words by which a message is known again on the list, empty where they are not ours. Pure."""
+
+    async def look_up(self, address: str, since_ms: int, until_ms: int) -> tuple[OnRecord, ...] | Outcome:
+        """Return the messages to an address that the provider took from us between two instants (ms UTC), or why it
+        cannot be known. Sends nothing."""

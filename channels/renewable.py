@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from channels.base import ChannelAdapter, Metered, Outcome, Retracting, Send
+from channels.base import ChannelAdapter, Metered, OnRecord, Outcome, Reconciling, Retracting, Send
 from schemas.names import Channel, OutcomeKind
 
 log = logging.getLogger(__name__)
@@ -119,18 +119,25 @@ class _Meters(Renewable):
         return int(adapter.units(message))
 
 
-class _RetractsAndMeters(_Retracts, _Meters):
-    pass
+class _Looks(Renewable):
+    def words(self, message: Send) -> str:
+        """Return the words of a message by the adapter that holds now."""
+        adapter: Any = self._held.adapter
+        return str(adapter.words(message))
+
+    async def look_up(self, address: str, since_ms: int, until_ms: int) -> tuple[OnRecord, ...] | Outcome:
+        """Look for messages by the adapter that holds now."""
+        found: tuple[OnRecord, ...] | Outcome
+        found = await self._through(lambda adapter: adapter.look_up(address, since_ms, until_ms))
+        return found
+
+
+#: What an adapter may be able to do, and what does it for one that can be replaced.
+_ABLE: tuple[tuple[Any, type[Renewable]], ...] = ((Retracting, _Retracts), (Metered, _Meters), (Reconciling, _Looks))
 
 
 def renewable(adapter: ChannelAdapter) -> Renewable:
-    """Return what stands for an adapter, with all that it can do."""
-    match isinstance(adapter, Retracting), isinstance(adapter, Metered):
-        case True, True:
-            return _RetractsAndMeters(adapter)
-        case True, False:
-            return _Retracts(adapter)
-        case False, True:
-            return _Meters(adapter)
-        case _:
-            return Renewable(adapter)
+    """Return what stands for an adapter, with all that it can do and no more."""
+    parts = tuple(part for able, part in _ABLE if isinstance(adapter, able))
+    made: Renewable = type("Renewable", parts or (Renewable,), {})(adapter)
+    return made

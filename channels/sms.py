@@ -1,11 +1,12 @@
 """Text messages over Twilio: from a number, a short code, a name or a messaging service."""
 
 from channels import limits, render
-from channels.base import Outcome, Send
+from channels.base import OnRecord, Outcome, Send
 from channels.twilio_api import PROVIDER, TwilioApi, refused
 from channels.twilio_codes import TwilioReason
 from channels.twilio_settings import TwilioSettings
-from schemas.names import Channel
+from schemas.names import Channel, OutcomeKind
+from schemas.phones import PhoneFault, e164
 
 
 class SmsChannel:
@@ -50,6 +51,18 @@ class SmsChannel:
     async def retract(self, message: Send, provider_id: str) -> Outcome:
         """Cancel what waits at Twilio; what has left cannot be taken back."""
         return self._api.told(message, await self._api.cancel(self._api.client.messages(provider_id)))
+
+    def words(self, message: Send) -> str:
+        """Return the text as it is sent."""
+        return self._body(message) or ""
+
+    async def look_up(self, address: str, since_ms: int, until_ms: int) -> tuple[OnRecord, ...] | Outcome:
+        """Return what Twilio has on record for a number, sent by us between two instants (ms UTC), or why nobody can
+        know."""
+        number = e164(address)
+        if isinstance(number, PhoneFault):
+            return Outcome(OutcomeKind.UNDELIVERABLE, number.reason, PROVIDER, reached=False)
+        return await self._api.listed(number, since_ms, until_ms)
 
     async def probe(self) -> str:
         """Ask for the account; raises ``OSError`` that says what is wrong."""

@@ -7,17 +7,19 @@ idempotency key for messages and calls, so whatever is lost after the request be
 import base64
 import logging
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
+import orjson
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
 from channels import addresses
-from channels.base import Outcome, Send
-from channels.http_answers import Answer, Failure, fault_meaning
+from channels.base import OnRecord, Outcome, Send
+from channels.http_answers import Answer, Failure, HttpReason, fault_meaning
 from channels.http_call import HttpCaller
 from channels.twilio_codes import EXPLANATIONS, Read, TwilioReason, read_answer
 from channels.twilio_settings import TwilioSettings
@@ -29,6 +31,10 @@ log = logging.getLogger(__name__)
 PROVIDER = "twilio"
 #: How much longer than its own limit a call may take before the caller cuts it off, in seconds.
 _GRACE_S = 5.0
+#: Messages on a page of the list: usual texts fit into what is read of an answer, the longest into a small page.
+_PAGE, _SMALL_PAGE = 20, 5
+#: Pages that are read for one number.
+_MOST_PAGES = 40
 
 
 class Unaccepted(Exception):  # noqa: N818 - an answer, carried through the SDK's layers
@@ -152,6 +158,49 @@ class TwilioApi:
             return outcome(said.got)
         return Outcome(OutcomeKind.ACCEPTED, "ok", PROVIDER, detail=EXPLANATIONS["ok"])
 
+    async def listed(self, to: str, since_ms: int, until_ms: int) -> tuple[OnRecord, ...] | Outcome:
+        """Return the messages to a number that were made by this account's API between two instants (ms UTC).
+
+        The list is the newest first. It is read by the number alone: its filter by time is by whole days, and by when
+        a message left, so that what is still queued would be missed. What is too large is asked for in smaller pages.
+        """
+        found: list[OnRecord] = []
+        size = _PAGE
+        path = self._list(to, size)
+        for _ in range(_MOST_PAGES):
+            page = await self._page(path)
+            if page is None and size > _SMALL_PAGE and not found:
+                size = _SMALL_PAGE
+                path = self._list(to, size)
+                continue
+            if page is None:
+                return Outcome(OutcomeKind.DEFERRED, str(HttpReason.PROTOCOL), PROVIDER)
+            if isinstance(page, Outcome):
+                return page
+            messages, path = page
+            for one in messages:
+                if one.created_ms < since_ms:
+                    return tuple(found)
+                if one.created_ms <= until_ms:
+                    found.append(one)
+            if not path:
+                return tuple(found)
+        # More than anybody is sent in a while: nobody can tell what is behind.
+        return Outcome(OutcomeKind.DEFERRED, str(HttpReason.PROTOCOL), PROVIDER)
+
+    def _list(self, to: str, size: int) -> str:
+        account = self._settings.account_sid
+        return f"/2010-04-01/Accounts/{account}/Messages.json?{urlencode({'To': to, 'PageSize': size})}"
+
+    async def _page(self, path: str) -> tuple[list[OnRecord], str] | Outcome | None:
+        """Return a page of the list and the path of the next one; None where it cannot be read."""
+        login = base64.b64encode(f"{self._settings.account_sid}:{self._settings.auth_token}".encode()).decode()
+        url = f"{self._settings.base_url.rstrip('/')}{path}"
+        got = await self._caller.call("GET", url, headers={"Authorization": f"Basic {login}"})
+        if isinstance(got, Failure) or got.status != 200:
+            return outcome(got)
+        return read_page(got.body) if got.whole else None
+
     def told(self, message: Send, result: Outcome) -> Outcome:
         """Write a line about a call, without whom it was for and what it said; return its outcome."""
         log.log(
@@ -203,6 +252,30 @@ def outcome(got: Answer | Failure) -> Outcome:
         reached=meaning.reached,
         blames_address=meaning.blames_address,
     )
+
+
+def read_page(body: bytes) -> tuple[list[OnRecord], str] | None:
+    """Return the messages of ours on a page of the list, and the path of the next one; None where it cannot be read.
+
+    https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources
+    """
+    try:
+        page = orjson.loads(body)
+        onward = page.get("next_page_uri") or ""
+        if not isinstance(onward, str) or (onward and not onward.startswith("/2010-04-01/")):
+            return None
+        made = [
+            OnRecord(
+                str(one["sid"])[:64],
+                int(parsedate_to_datetime(one["date_created"]).timestamp() * 1000),
+                str(one["body"]) if one.get("body") is not None else None,
+            )
+            for one in page["messages"]
+            if one["direction"] == "outbound-api"
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return made, onward
 
 
 def refused(reason: TwilioReason, kind: OutcomeKind = OutcomeKind.REJECTED) -> Outcome:

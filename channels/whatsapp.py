@@ -4,12 +4,13 @@ import time
 
 import orjson
 
-from channels.base import Outcome, Send
+from channels.base import OnRecord, Outcome, Send
 from channels.twilio_api import PROVIDER, TwilioApi, refused
 from channels.twilio_codes import TwilioReason
 from channels.twilio_settings import TwilioSettings
 from channels.whatsapp_rules import Unsaid, words
 from schemas.names import Channel, OutcomeKind
+from schemas.phones import PhoneFault, e164
 
 
 class WhatsAppChannel:
@@ -49,6 +50,19 @@ class WhatsAppChannel:
     async def retract(self, message: Send, provider_id: str) -> Outcome:
         """Cancel what waits at Twilio; what has left cannot be taken back."""
         return self._api.told(message, await self._api.cancel(self._api.client.messages(provider_id)))
+
+    def words(self, message: Send) -> str:
+        """Return the text as it is sent; empty for a template, whose words are made by Twilio."""
+        content = self.content(message, time.time_ns() // 1_000_000)
+        return content.get("body", "") if isinstance(content, dict) else ""
+
+    async def look_up(self, address: str, since_ms: int, until_ms: int) -> tuple[OnRecord, ...] | Outcome:
+        """Return what Twilio has on record for a number, sent by us between two instants (ms UTC), or why nobody can
+        know."""
+        number = e164(address)
+        if isinstance(number, PhoneFault):
+            return Outcome(OutcomeKind.UNDELIVERABLE, number.reason, PROVIDER, reached=False)
+        return await self._api.listed(f"whatsapp:{number}", since_ms, until_ms)
 
     async def probe(self) -> str:
         """Ask for the account; raises ``OSError`` that says what is wrong."""

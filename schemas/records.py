@@ -445,6 +445,9 @@ class Attempt:
     at: int
     until: int = 0
     outcome: "DeliveryAnswer | None" = None
+    body_hash: str = ""
+    to_hash: str = ""
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from schemas import ids
 from schemas.names import AnswerKind, AttemptState, Channel, OutcomeKind
 from schemas.quick import replace
 from schemas.records import Attempt, Delivery, DeliveryAnswer, DeliveryRequest, RecipientDelivery, Stages
+from tables import lookup
 
 #: Without a call, these say nothing of the attempt: asked for again, it is looked at afresh.
 _ASK_ANEW = frozenset({OutcomeKind.DEFERRED, OutcomeKind.HELD, OutcomeKind.MISCONFIGURED})
@@ -129,15 +130,21 @@ def may_start(row: RecipientDelivery | None, delivery: Delivery) -> bool:
     return known is not None and known.state is AttemptState.ASKED
 
 
-def started(row: RecipientDelivery, delivery: Delivery, now: int, until: int) -> RecipientDelivery:
-    """Return the row with the attempt begun; without an outcome by ``until`` it is in doubt."""
+def started(
+    row: RecipientDelivery, delivery: Delivery, now: int, until: int, *, body_hash: str = "", to_hash: str = ""
+) -> RecipientDelivery:
+    """Return the row with the attempt begun; without an outcome by ``until`` it is in doubt. ``to_hash``: of its
+    address, where its provider can be asked about it then; ``body_hash``: of its words."""
     row = replace(row, channel=delivery.channel)
-    return with_attempt(row, Attempt(delivery.attempt, AttemptState.STARTED, now, until))
+    begun = Attempt(delivery.attempt, AttemptState.STARTED, now, until, body_hash=body_hash, to_hash=to_hash)
+    return with_attempt(row, begun)
 
 
 def ended(row: RecipientDelivery, number: int, outcome: DeliveryAnswer, now: int) -> RecipientDelivery:
     """Return the row with the attempt's outcome recorded."""
-    return with_attempt(row, Attempt(number, AttemptState.ENDED, now, 0, outcome))
+    known = attempt_of(row, number) if outcome.outcome is OutcomeKind.MAYBE_SENT else None
+    body_hash, to_hash = (known.body_hash, known.to_hash) if known is not None else ("", "")
+    return with_attempt(row, Attempt(number, AttemptState.ENDED, now, 0, outcome, body_hash, to_hash))
 
 
 def overdue(row: RecipientDelivery, now: int) -> Attempt | None:
@@ -146,8 +153,11 @@ def overdue(row: RecipientDelivery, now: int) -> Attempt | None:
 
 
 def due(row: RecipientDelivery, now: int, retention_ms: int) -> int:
-    """Return when the row must be looked at: when a call in flight is in doubt, else when it is purged."""
+    """Return when the row must be looked at: when a call in flight is in doubt, or the provider is asked about one
+    that is, else when it is purged."""
     until = [a.until for a in row.attempts if a.state is AttemptState.STARTED]
+    if (look := lookup.next_look(row)) is not None:
+        until.append(look)
     return min(until) if until else now + retention_ms
 
 

@@ -19,7 +19,7 @@ from schemas.records import (
     ReminderRow,
     RetryRecord,
 )
-from tables import actions, erasure, insist, reach, schedule, series, turns
+from tables import actions, erasure, insist, lookup, reach, schedule, series, turns
 from tables.transition import (
     MOVED,
     REACHED,
@@ -377,18 +377,33 @@ def _late_outcome(rid: str, row: ReminderRow, answer: DeliveryAnswer, a: Arrival
 
     Only good news counts: a late failure does not say that nothing was sent before it.
     """
+    o = row.open
+    if o is not None and answer.reason == lookup.NOT_FOUND and concerns(row, answer) and o.state is State.MAYBE_SENT:
+        return _not_there(rid, row, o, answer, a, rules)
     if answer.outcome not in REACHED:
         return unchanged(row, "stale")
-    o = row.open
     ours = o is not None and delivery_id(rid, o) == answer.delivery_id
     if o is not None and not ours and answer.reason == ACKNOWLEDGED and turns.is_of(rid, o, answer.delivery_id):
         life = Life(rid, row, a, rules)
         who = turns.person(rid, row.definition, o, answer.delivery_id) if row.definition is not None else ""
         return life.done(actions.acknowledge(life, who))
+    reason = answer.reason if answer.reason == lookup.FOUND else "late_outcome"
     if o is not None and ours:
-        return came_through(rid, row, o, answer.outcome, "late_outcome", _facts(answer, o), a, rules)
+        return came_through(rid, row, o, answer.outcome, reason, _facts(answer, o), a, rules)
     to = State.SENT if answer.outcome is OutcomeKind.ACCEPTED else State.DELIVERED
-    return fold(rid, row, answer.delivery_id, to, "late_outcome", a, rules, cost_micros=answer.cost_micros)
+    return fold(rid, row, answer.delivery_id, to, reason, a, rules, cost_micros=answer.cost_micros)
+
+
+def _not_there(
+    rid: str, row: ReminderRow, o: Occurrence, answer: DeliveryAnswer, a: Arrival, rules: Rules
+) -> Transition:
+    """Note on a doubt that its provider has nothing of it: it stays for a person to decide."""
+    if o.reason == lookup.NOT_FOUND:
+        return unchanged(row, "known")
+    life = Life(rid, row, a, rules)
+    life.move(State.MAYBE_SENT, lookup.NOT_FOUND, due=o.due)
+    life.tell(_facts(answer, o))
+    return life.done()
 
 
 def came_through(

@@ -447,7 +447,7 @@ async def test_a_message_that_did_not_go_out_waits_for_no_answer(kind: OutcomeKi
     desk = Desk()
     work: Any = desk.calls._work
     work.replies = SimpleNamespace(
-        wrote=lambda channel, address: 77, hint=lambda delivery: "Reply OK.", taken_back=lambda *_: (out,)
+        wrote=lambda channel, address, provider: 77, hint=lambda delivery: "Reply OK.", taken_back=lambda *_: (out,)
     )
     desk.outcome = Outcome(kind, "some", "smtp")
     await desk.call("anna@people.example")

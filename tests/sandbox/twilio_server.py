@@ -5,11 +5,13 @@ with ``code``, ``message``, ``more_info`` and ``status``.
 """
 
 import base64
+import email.utils
 import itertools
 import re
 import ssl
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from tests.sandbox.http_server import HttpServer, Reply, Seen
 
@@ -44,6 +46,61 @@ class TwilioServer(HttpServer):
         self.waiting: set[str] = set()
         self.canceled: list[str] = []
         self._numbers = itertools.count(1)
+        #: What the list of messages has, the newest first.
+        self.messages: list[dict[str, Any]] = []
+        self.lists = 0
+
+    def _record(self, form: dict[str, Any]) -> dict[str, Any]:
+        made = email.utils.format_datetime(datetime.now(UTC))
+        body = form.get("Body") or "words of a template"
+        return {
+            "body": body,
+            "date_created": made,
+            "date_sent": None,
+            "date_updated": made,
+            "direction": "outbound-api",
+            "num_segments": "1",
+            "num_media": "0",
+            "error_code": None,
+            "error_message": None,
+            "price": None,
+            "price_unit": "USD",
+            "messaging_service_sid": form.get("MessagingServiceSid"),
+            "api_version": "2010-04-01",
+        }
+
+    def _listed(self, seen: Seen) -> Reply:
+        """Return a page of messages: by number, sender and day, with what names the next page, as the vendor says.
+
+        https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources
+        """
+        self.lists += 1
+        asked = dict(parse_qsl(seen.path.partition("?")[2], keep_blank_values=True))
+        size, page = int(asked.get("PageSize", 50)), int(asked.get("Page", 0))
+        if not 1 <= size <= 1000:
+            return error(400, 20001, "Page size must be between 1 and 1000")
+        kept = [one for one in self.messages if _asked_for(one, asked)]
+        shown = kept[page * size : (page + 1) * size]
+        path = f"/2010-04-01/Accounts/{self.account}/Messages.json"
+
+        def uri(number: int, **more: str) -> str:
+            return f"{path}?{urlencode({**asked, 'PageSize': size, 'Page': number, **more})}"
+
+        more = len(kept) > (page + 1) * size
+        return Reply(
+            200,
+            {
+                "messages": shown,
+                "page": page,
+                "page_size": size,
+                "start": page * size,
+                "end": page * size + max(0, len(shown) - 1),
+                "uri": uri(page),
+                "first_page_uri": uri(0),
+                "previous_page_uri": uri(page - 1) if page else None,
+                "next_page_uri": uri(page + 1, PageToken=f"PA{shown[-1]['sid']}") if more else None,
+            },
+        )
 
     def taken_for(self, number: str) -> list[dict[str, Any]]:
         """Return the messages and calls that were taken for a number."""
@@ -59,11 +116,13 @@ class TwilioServer(HttpServer):
         logins = [base64.b64encode(f"{self.account}:{token}".encode()).decode() for token in tokens]
         if seen.headers.get("Authorization", "").removeprefix("Basic ") not in logins:
             return error(401, 20003, f"Authentication Error - {seen.headers.get('Authorization')} is not known")
-        found = _PATH.match(seen.path)
+        found = _PATH.match(seen.path.partition("?")[0])
         if found is None or found["sid"] != self.account:
             return error(404, 20404, f"The requested resource {seen.path} was not found")
         if seen.method == "GET" and found["what"] is None:
             return Reply(200, {"sid": self.account, "status": self.status, "friendly_name": "Clinic"})
+        if seen.method == "GET" and found["what"] == "Messages" and not found["one"]:
+            return self._listed(seen)
         if seen.method != "POST" or found["what"] is None:
             return error(405, 20004, "Method not allowed")
         if found["one"]:
@@ -94,9 +153,23 @@ class TwilioServer(HttpServer):
             "uri": f"{seen.path.removesuffix('.json')}/{number}.json",
         }
         if not call:
+            self.messages.insert(0, made | self._record(form))
             made |= {"body": form.get("Body", ""), "num_segments": "1", "error_code": None, "price": None}
         self.waiting.add(str(made["sid"]))
         return Reply(201, made)
+
+
+def _asked_for(message: dict[str, Any], asked: dict[str, str]) -> bool:
+    """Return whether the list's filters let a message through. Those by time are by the day on which it was sent."""
+    if message["to"] != asked.get("To", message["to"]) or message["from"] != asked.get("From", message["from"]):
+        return False
+    sent = message["date_sent"]
+    day = email.utils.parsedate_to_datetime(sent).date().isoformat() if sent else ""
+    wanted = {name: asked[name] for name in ("DateSent", "DateSent<", "DateSent>") if name in asked}
+    if wanted and not day:
+        return False
+    exact, until, since = (wanted.get(name, day)[:10] for name in ("DateSent", "DateSent<", "DateSent>"))
+    return day == exact and day <= until and day >= since
 
 
 def error(status: int, code: int, message: str, **headers: str) -> Reply:

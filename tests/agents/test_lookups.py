@@ -1,0 +1,174 @@
+"""A doubt from the call that was cut to the look that finds it, over memory and a provider on a real socket."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from agents.deliver import Calls
+from channels.sms import SmsChannel
+from schemas import codec, ids
+from schemas.names import Channel, OutcomeKind
+from schemas.quick import replace
+from schemas.records import DeliveryAnswer, RecipientProfile
+from tables.lookup import LOOKS_MS, SETTLED_MS
+from tests.agents.memory import MemoryStore, Record, Watch
+from tests.agents.test_gate import PARTITION, PHONE, Gate
+from tests.channels.twilio_stage import settings
+from tests.sandbox.http_server import Cut
+from tests.sandbox.twilio_server import TwilioServer
+
+
+class Doubted:
+    """Anna's partition, its gate and its calls, with text messages over Twilio's stand-in."""
+
+    def __init__(self, adapter: SmsChannel, clock: Callable[[], int]) -> None:
+        self.late = 0
+        self.gate = Gate(RecipientProfile(zone="UTC", contacts=(PHONE,)), now=clock())
+        self.work = replace(self.gate.work, adapters={Channel.SMS: adapter}, clock=lambda: clock() + self.late)
+        self.gate.work = self.work
+        self.given: list[Any] = []
+        self.held = False
+        self.answers: list[DeliveryAnswer] = []
+        self.calls = self.made()
+        self.store = MemoryStore()
+
+    def made(self) -> Calls:
+        """Return the calls of a worker that has just taken over."""
+        control: Any = SimpleNamespace(fresh=lambda: True, holding=lambda subject: object() if self.held else None)
+        calls = Calls(
+            self.work,
+            store=lambda: self.store,
+            publish=lambda records: asyncio.sleep(0),
+            owns=lambda partition: True,
+            fence=lambda where: None,
+            observer=Watch(),
+            control=control,
+            fatal=lambda why, exc: self.given.append(exc),
+        )
+        backlogs: Any = SimpleNamespace(
+            give=lambda partition, words: self.given.extend(words), call=lambda room, count: 0, parked=lambda *_: 0
+        )
+        calls.backlogs = backlogs
+        calls.caught_up = lambda partition: True
+        return calls
+
+    def apply(self, job: Any) -> None:
+        view = self.gate.view
+        decision = job.run(view, self.work.clock())
+        for key, value in decision.rows.items():
+            view[key] = value
+            if value is not None:
+                self.store.rows[key] = value
+        self.answers += [codec.decode(DeliveryAnswer, out.value or b"") for out in decision.emits]
+        for after in decision.after:
+            after()
+
+    async def word(self) -> None:
+        """Wait for the next word of a call or a look, and let the partition's worker take it."""
+        async with asyncio.timeout(20):
+            while not self.given:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        self.apply(self.calls.said(self.given.pop(0)))
+
+    async def call(self, rid: str = "r") -> bytes:
+        self.gate.now = self.work.clock()
+        sent, _ = self.gate.ask(rid, channel=Channel.SMS)
+        assert sent is not None
+        key = ids.delivery_key("anna", rid, sent.delivery_id)
+        record = Record("notifications.sms", PARTITION, 0, b"anna", codec.encode(sent), self.work.clock() / 1000)
+        self.apply(self.calls.read(self.work, record))  # type: ignore[arg-type]
+        await self.word()
+        return key
+
+    def look(self, key: bytes, number: int = 0) -> None:
+        self.late = LOOKS_MS[number] + 1_000
+        self.apply(self.calls.fired(key))
+
+
+@asynccontextmanager
+async def desk() -> AsyncIterator[tuple[Doubted, TwilioServer]]:
+    async with TwilioServer() as server:
+        place: Any = SimpleNamespace(url=server.url, ca_file=None)
+        adapter = SmsChannel(settings(place))
+        await adapter.open()
+        try:
+            yield Doubted(adapter, lambda: time.time_ns() // 1_000_000), server
+        finally:
+            await adapter.close()
+
+
+async def test_a_message_that_was_cut_off_is_found_at_its_provider() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        key = await d.call()
+        doubt = d.answers[-1]
+        assert doubt.outcome is OutcomeKind.MAYBE_SENT
+        assert doubt.not_before == doubt.ended_at + SETTLED_MS, "nothing is sent again before its provider was asked"
+        d.look(key)
+        await d.word()
+        told = d.answers[-1]
+        assert (told.outcome, told.reason, told.attempt) == (OutcomeKind.ACCEPTED, "found_at_provider", 1)
+        assert told.provider_id.startswith("SM")
+        assert len(server.taken) == 1
+        for row in d.gate.view.values():
+            assert row is None or PHONE.address.encode() not in row or row == d.gate.view[ids.profile_key("anna")]
+
+
+async def test_the_worker_that_takes_over_looks_and_knows_the_address_by_its_hash() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        key = await d.call()
+        d.calls = d.made()
+        d.look(key)
+        await d.word()
+        assert d.answers[-1].reason == "found_at_provider"
+
+
+async def test_what_is_not_there_is_said_after_the_last_look_alone() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        key = await d.call()
+        server.messages.clear()
+        for number in range(3):
+            d.look(key, number)
+            if number < 2:
+                await d.calls.lookups.drain(20)
+                assert d.given == []
+        await d.word()
+        told = d.answers[-1]
+        assert (told.outcome, told.reason) == (OutcomeKind.MAYBE_SENT, "not_at_provider")
+        assert server.lists == 3
+
+
+async def test_a_message_of_another_delivery_is_not_taken_for_it_and_a_hold_is_respected() -> None:
+    async with desk() as (d, server):
+        await d.call("first")
+        server.say(PHONE.address, Cut())
+        key = await d.call("second")
+        server.messages.pop(0)
+        d.held = True
+        d.look(key)
+        await d.calls.lookups.drain(20)
+        assert server.lists == 0
+        d.held = False
+        d.look(key, 2)
+        d.look(key, 2)
+        await d.word()
+        assert d.answers[-1].reason == "not_at_provider", "the same words, but known to be the first one's"
+
+
+async def test_other_words_to_the_same_number_are_not_taken_for_it() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        key = await d.call()
+        server.messages[0]["body"] = "Other words"
+        for number in range(3):
+            d.look(key, number)
+        await d.calls.lookups.drain(20)
+        assert d.given == [], "it may be that its provider has changed the words: nobody can tell"
+        assert d.calls.lookups.hashed("k", "Title: Text") == d.calls.lookups.hashed("k", "Title:\n Text ")
+        assert d.calls.lookups.hashed("k", "Title") != d.calls.lookups.hashed("k", "Text")
+        assert d.calls.lookups.hashed("k", "Title") != d.calls.lookups.hashed("l", "Title")
