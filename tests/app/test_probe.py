@@ -81,6 +81,10 @@ def test_places_are_those_of_the_settings() -> None:
     assert (place.host, place.port, place.tls) == ("api.sendgrid.com", 443, True)
 
 
+def test_the_dns_is_asked_of_servers_that_we_sign_for() -> None:
+    assert [probe._is_server(adapter) for adapter in (EMAIL, SENDGRID, SMS)] == [True, False, False]
+
+
 # -- the command, on a broker
 
 
