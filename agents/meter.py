@@ -303,6 +303,10 @@ class Meter:
         self._secrets = self._gauge(SECRETS)
         #: Looking a child up by its labels costs more than counting; results are few, but not all are ours.
         self._event_children: dict[tuple[str, str], Counter] = {}
+        #: Stages, channels and outcomes are closed sets, and a worker's providers are few.
+        self._lateness_children: dict[tuple[Stage, Channel], Histogram] = {}
+        self._outcome_children: dict[tuple[Channel, str, OutcomeKind], Counter] = {}
+        self._call_children: dict[tuple[Channel, str], Histogram] = {}
         self._source = Bounded()
         self._reason = Bounded(100)
         self._result = Bounded()
@@ -340,11 +344,19 @@ class Meter:
 
     def lateness(self, stage: Stage, channel: Channel, seconds: float) -> None:
         """Record how late a stage was reached."""
-        self._lateness.labels(stage.value, channel.value).observe(max(0.0, seconds))
+        child = self._lateness_children.get((stage, channel))
+        if child is None:
+            child = self._lateness_children[stage, channel] = self._lateness.labels(stage.value, channel.value)
+        child.observe(max(0.0, seconds))
 
     def outcome(self, channel: Channel, provider: str, outcome: OutcomeKind) -> None:
         """Count an attempt that has ended."""
-        self._outcomes.labels(channel.value, self._provider(provider), outcome.value).inc()
+        child = self._outcome_children.get((channel, provider, outcome))
+        if child is None:
+            child = self._outcomes.labels(channel.value, self._provider(provider), outcome.value)
+            if len(self._outcome_children) < 1000:
+                self._outcome_children[channel, provider, outcome] = child
+        child.inc()
 
     def unknown_code(self, channel: Channel, provider: str) -> None:
         """Count a refusal whose code no table knows."""
@@ -352,7 +364,12 @@ class Meter:
 
     def call(self, channel: Channel, provider: str, seconds: float) -> None:
         """Record how long a call of a provider took."""
-        self._call.labels(channel.value, self._provider(provider)).observe(seconds)
+        child = self._call_children.get((channel, provider))
+        if child is None:
+            child = self._call.labels(channel.value, self._provider(provider))
+            if len(self._call_children) < 1000:
+                self._call_children[channel, provider] = child
+        child.observe(seconds)
 
     @contextmanager
     def in_flight(self, channel: Channel) -> Iterator[None]:
