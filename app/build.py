@@ -44,7 +44,7 @@ from app.feed import Feed
 from app.ledger import Comparing, GroupOffsets, sources_of
 from app.open_letters import OpenLetters
 from app.parked import Parked
-from app.renewal import Overlapping, Renewal, restart_only
+from app.renewal import NewsSecrets, Renewal, restart_only
 from app.template_folder import Watch, template_folder
 from app.topics import RECIPIENTS_TABLE, REMINDERS_TABLE, TopicNames, topic_ids
 from app.watchdog import Behind, LoopWatch, Overdue, Watchdog, position_of
@@ -670,16 +670,16 @@ def _renew_channels(
     app.task(_or_fatal(renewal.run, "looking at the files of secrets failed"))
 
 
-def _twilio_tokens(app: StreamApp, settings: Settings) -> Overlapping:
-    """Return by which tokens Twilio's news are known, as the files of secrets say."""
-    tokens = Overlapping(settings.twilio.auth_token)
+def _news_secrets(app: StreamApp, settings: Settings) -> NewsSecrets:
+    """Return by what the news of Twilio and Meta are known, as the files of secrets say."""
+    secrets = NewsSecrets(settings)
 
     async def changed(after: Settings) -> None:
-        tokens.renew(after.twilio.auth_token)
+        secrets.renew(after)
 
-    if settings.twilio.callback_url:
+    if settings.twilio.callback_url or settings.cloud.app_secret:
         app.task(_or_fatal(Renewal(settings, changed).run, "looking at the files of secrets failed"))
-    return tokens
+    return secrets
 
 
 def build_core(settings: Settings, meter: Meter, observer: Observer | None = None) -> StreamApp:
@@ -795,8 +795,8 @@ def build_core(settings: Settings, meter: Meter, observer: Observer | None = Non
         app.task(_ledger(settings, core, store, owned, control, meter).run)
     configured = providers.names(registry.every_adapter(_channels(settings)))
     shown = providers.listed(control.circuits, configured, now_ms)
-    exposed, tokens = Exposed(meter, store, owned, timer.waiting), _twilio_tokens(app, settings)
-    serve_core(app, settings, exposed, owned, store, watchdog.stuck, shown, replies, tokens)
+    exposed, secrets = Exposed(meter, store, owned, timer.waiting), _news_secrets(app, settings)
+    serve_core(app, settings, exposed, owned, store, watchdog.stuck, shown, replies, secrets)
     app.parts = Parts(
         publisher, units, timer, fence, ids, control, releases=releases, registry=schema_registry, replies=replies
     )

@@ -41,7 +41,7 @@ class Batch:
 def genuine(app_secret: str, body: bytes, signature: str) -> bool:
     """Return whether Meta sent a body: HMAC-SHA256 over its bytes as they came. ``signature``: the header
     ``X-Hub-Signature-256``."""
-    if not app_secret:
+    if not app_secret or not signature.isascii():
         return False
     ours = "sha256=" + hmac.new(app_secret.encode(), body, sha256).hexdigest()
     return hmac.compare_digest(ours.encode(), signature.encode())

@@ -105,10 +105,6 @@ class WhatsAppCloudChannel:
             raise OSError(f"{PROVIDER} {where}: {EXPLANATIONS[HttpReason.PROTOCOL]}")
         return f"{PROVIDER} {where}: ready for WhatsApp, the number is known"
 
-    async def reply(self, number: str, text: str) -> Outcome:
-        """Write to somebody who has just written to us. ``number``: E.164."""
-        return await self._post(number, _text(text), "")
-
     async def _send(self, message: Send, now_ms: int) -> Outcome:
         number = e164(message.address)
         if isinstance(number, PhoneFault):

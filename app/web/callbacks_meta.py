@@ -37,7 +37,8 @@ class MetaCallbacks:
         async def respond(called: web.Request) -> Response:
             _, cloud = self._asked()
             given, challenge = called.query.get("hub.verify_token", ""), called.query.get("hub.challenge", "")
-            known = bool(cloud.verify_token) and hmac.compare_digest(given.encode(), cloud.verify_token.encode())
+            tokens = (token.encode() for token in cloud.verify_tokens() if token)
+            known = any(hmac.compare_digest(given.encode(), token) for token in tokens)
             if not known or called.query.get("hub.mode") != "subscribe":
                 raise Refused(403, "the verify token does not fit; see WHATSAPP_VERIFY_TOKEN")
             if not challenge.isascii() or not challenge.isalnum() or len(challenge) > MAX_CHALLENGE:
@@ -52,7 +53,8 @@ class MetaCallbacks:
         async def respond(called: web.Request) -> Response:
             ports, cloud = self._asked()
             body = await body_of(called, MAX_BODY_BYTES)
-            if not cloud_news.genuine(cloud.app_secret, body, called.headers.get("X-Hub-Signature-256", "")):
+            signature = called.headers.get("X-Hub-Signature-256", "")
+            if not any(cloud_news.genuine(secret, body, signature) for secret in cloud.app_secrets()):
                 raise Refused(403, "the signature does not fit; see WHATSAPP_APP_SECRET")
             batch = cloud_news.read(body, cloud.phone_id)
             if batch is None:

@@ -213,8 +213,8 @@ class CloudPorts:
     """What Meta's news need. ``reply``: begins to write back to a number, and returns at once."""
 
     phone_id: str
-    app_secret: str = field(repr=False)
-    verify_token: str = field(repr=False)
+    app_secrets: Callable[[], tuple[str, ...]]
+    verify_tokens: Callable[[], tuple[str, ...]]
     reply: Callable[[str, str], None]
 
 

@@ -10,6 +10,7 @@ from agents.suppressions import Desk, Suppressions
 from app.callers import Callers, networks
 from app.config import Role, Settings
 from app.kafka import producer_options
+from app.renewal import NewsSecrets
 from app.template_preview import words_of
 from app.tokens import Keyring
 from app.topics import TopicNames
@@ -62,11 +63,11 @@ def serve_core(
     stuck: Callable[[], list[str]],
     providers: Callable[[], list[dict[str, object]]],
     waits: Waits | None = None,
-    twilio_tokens: Callable[[], tuple[str, ...]] | None = None,
+    secrets: NewsSecrets | None = None,
 ) -> Vitals:
     """Give a core app its views. ``owned``: partitions that are assigned, recovered and at work; ``stuck``: what does
-    not move; ``waits``: what waits for a texted answer; ``twilio_tokens``: by which Twilio's news are known, None: by
-    the one of the settings."""
+    not move; ``waits``: what waits for a texted answer; ``secrets``: by which news are known, None: by those of
+    the settings."""
     vitals = _vitals(app, settings, Role.CORE, owned, stuck)
     names = TopicNames.of(settings)
     outlet = KafkaOutlet(
@@ -80,7 +81,7 @@ def serve_core(
     controls = KafkaOutlet(
         producer_options(settings), names.control, settings.partitions, timeout_s=settings.fencing.publish_s
     )
-    callbacks, lines = _callbacks(settings, names, waits, twilio_tokens)
+    callbacks, lines = _callbacks(settings, names, waits, secrets or NewsSecrets(settings))
     suppressions = KafkaOutlet(
         producer_options(settings), names.suppressions, settings.partitions, timeout_s=settings.fencing.publish_s
     )
@@ -131,20 +132,20 @@ def links_of(settings: Settings) -> Links:
 
 
 def _callbacks(
-    settings: Settings, names: TopicNames, waits: Waits | None, tokens: Callable[[], tuple[str, ...]] | None
+    settings: Settings, names: TopicNames, waits: Waits | None, secrets: NewsSecrets
 ) -> tuple[CallbackPorts | None, list[KafkaOutlet | Replying]]:
     """Return what providers' news need, where a provider is told of this server, and what is closed at the end."""
     twilio, cloud = settings.twilio, settings.cloud
     if not (twilio.callback_url or cloud.app_secret) or waits is None:
         return None, []
-    replying = Replying(cloud) if cloud.app_secret else None
+    replying = Replying(lambda: secrets.cloud) if cloud.app_secret else None
     receipts, suppressions, replies = (
         KafkaOutlet(producer_options(settings), topic, settings.partitions, timeout_s=settings.fencing.publish_s)
         for topic in (names.receipts, names.suppressions, names.replies)
     )
     ports = CallbackPorts(
         base=twilio.callback_url,
-        twilio_tokens=tokens or (lambda: (twilio.auth_token,)),
+        twilio_tokens=secrets.twilio,
         references=References(settings.callback_keys),
         receipts=receipts,
         suppressions=suppressions,
@@ -152,7 +153,7 @@ def _callbacks(
         waits=waits,
         replies=replies,
         help=twilio.reply_help,
-        cloud=CloudPorts(cloud.phone_id, cloud.app_secret, cloud.verify_token, replying) if replying else None,
+        cloud=CloudPorts(cloud.phone_id, secrets.meta, secrets.verify, replying) if replying else None,
     )
     return ports, [receipts, suppressions, replies, *([replying] if replying else [])]
 

@@ -13,6 +13,7 @@ from aiohttp import ClientResponse
 from app.callers import Callers
 from app.web.callbacks_meta import MAX_BODY_BYTES
 from app.web.ports import CallbackPorts, CloudPorts, Unsent
+from channels import cloud_news
 from channels.answers import Waiting
 from schemas import codec, ids
 from schemas.names import Action, Channel, OutcomeKind
@@ -24,6 +25,8 @@ from tests.web.test_callbacks import Waits as TextedWaits
 
 SECRET = "canary-app-secret"
 VERIFY = "canary-verify-token"
+#: The secret before, for as long as what it signed may be on its way.
+OLDER = "canary-older-secret"
 PHONE_ID = "106540352242922"
 PATH = "/callbacks/meta"
 
@@ -44,7 +47,12 @@ class Meta(Desks):
             self.ports,
             base="",
             waits=self.waits,
-            cloud=CloudPorts(PHONE_ID, SECRET, VERIFY, lambda number, text: self.back.append((number, text))),
+            cloud=CloudPorts(
+                PHONE_ID,
+                lambda: (SECRET, OLDER),
+                lambda: (VERIFY,),
+                lambda number, text: self.back.append((number, text)),
+            ),
         )
 
     async def tell(self, body: Any, *, secret: str = SECRET, **headers: str) -> ClientResponse:
@@ -155,6 +163,12 @@ async def test_the_signature_is_over_the_bytes_as_they_came(meta: Meta) -> None:
         assert (await meta.tell(raw, **{"X-Hub-Signature-256": forged})).status == 403
     assert (await meta.tell(raw, secret="another")).status == 403
     assert len(meta.received()) == 1
+    assert (await meta.tell(raw, secret=OLDER)).status == 200
+
+
+def test_a_header_of_raw_bytes_is_no_signature() -> None:
+    assert not cloud_news.genuine(SECRET, b"{}", "sha256=\udcff")
+    assert not cloud_news.genuine("", b"{}", "sha256=" + hmac.new(b"", b"{}", hashlib.sha256).hexdigest())
 
 
 async def test_what_is_about_others_or_says_nothing_is_answered_and_left_alone(meta: Meta) -> None:
@@ -267,7 +281,7 @@ async def test_without_a_verify_token_nobody_knows_it(serve: Serve) -> None:
     meta = Meta()
     cloud = meta.ports.cloud
     assert cloud is not None
-    meta.ports = replace(meta.ports, cloud=replace(cloud, verify_token=""))
+    meta.ports = replace(meta.ports, cloud=replace(cloud, verify_tokens=lambda: ("",)))
     await meta.open(serve)
     asked = {"hub.mode": "subscribe", "hub.verify_token": "", "hub.challenge": "1"}
     assert (await meta.client.get(PATH, params=asked)).status == 403

@@ -16,7 +16,8 @@ NUMBER = "+12015550123"
 
 async def test_an_answer_is_a_message_of_its_own() -> None:
     async with CloudServer(authority().issue("meta").server()) as server:
-        replying = Replying(settings(Place(server.url, authority().file)))
+        holds = settings(Place(server.url, authority().file))
+        replying = Replying(lambda: holds)
         replying(NUMBER, "Which one?")
         await server.until(lambda: bool(server.taken))
         await replying.close()
@@ -28,7 +29,8 @@ async def test_an_answer_is_a_message_of_its_own() -> None:
 async def test_what_fails_is_logged_without_whom_it_was_for(caplog: pytest.LogCaptureFixture) -> None:
     async with CloudServer(authority().issue("meta").server()) as server:
         server.say(NUMBER, error(400, 131026, f"not to {NUMBER}"))
-        replying = Replying(settings(Place(server.url, authority().file)))
+        holds = settings(Place(server.url, authority().file))
+        replying = Replying(lambda: holds)
         replying(NUMBER, "canary-text")
         async with asyncio.timeout(20):
             while not [r for r in caplog.records if r.levelno == logging.WARNING]:  # noqa: ASYNC110
@@ -37,3 +39,17 @@ async def test_what_fails_is_logged_without_whom_it_was_for(caplog: pytest.LogCa
     told = [repr(vars(record)) for record in caplog.records]
     assert any("131026" in line for line in told)
     assert not [line for line in told if "5550123" in line or "canary" in line]
+
+
+async def test_a_new_token_is_used_without_a_restart() -> None:
+    async with CloudServer(authority().issue("meta").server()) as server:
+        holds = [settings(Place(server.url, authority().file))]
+        replying = Replying(lambda: holds[-1])
+        replying(NUMBER, "one")
+        await server.until(lambda: len(server.taken) == 1)
+        server.token = "another"
+        holds.append(settings(Place(server.url, authority().file), token="another"))
+        replying(NUMBER, "two")
+        await server.until(lambda: len(server.taken) == 2)
+        await replying.close()
+    assert [body["text"]["body"] for body in server.taken] == ["one", "two"]
