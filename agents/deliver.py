@@ -534,7 +534,8 @@ class Calls:
                 reason=lookup.FOUND,
                 provider_id=looked.found.provider_id,
                 code="",
-                detail=f"on its list as {looked.found.provider_id}",
+                detail=_costing(f"on its list as {looked.found.provider_id}", looked.cost_micros, work.prices),
+                cost_micros=looked.cost_micros,
             )
             row = deliveries.ended(row, looked.attempt, answer, now)
             return Decision({looked.key: work.remembered(row, now)}, (work.answered(answer),))
@@ -684,11 +685,10 @@ def _answer(delivery: Delivery, outcome: Outcome, started: int, ended: int, tabl
 def _detail(outcome: Outcome, delivery: Delivery, table: Prices) -> str:
     """Return what is told of a call: with the version of the template that it was rendered with, why this channel was
     chosen, and what it costs."""
-    cost = outcome.cost_micros
-    parts = (
-        outcome.detail,
-        f"template {delivery.template}" if delivery.template else "",
-        delivery.chosen,
-        f"cost {table.words(cost)}" if cost else "",
-    )
-    return "; ".join(part for part in parts if part)
+    parts = (outcome.detail, f"template {delivery.template}" if delivery.template else "", delivery.chosen)
+    return _costing("; ".join(part for part in parts if part), outcome.cost_micros, table)
+
+
+def _costing(said: str, micros: int, table: Prices) -> str:
+    """Return what is told of a call, with its cost, if it has one."""
+    return "; ".join(part for part in (said, f"cost {table.words(micros)}" if micros else "") if part)

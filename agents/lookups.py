@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from agents.delivery import Delivering
 from agents.unit_of_work import raised_at
-from channels.base import Outcome, Reconciling
+from channels.base import Metered, Outcome, Reconciling, Send
 from schemas.names import Channel, OutcomeKind
 from schemas.records import Attempt, RecipientDelivery
 from tables import lookup
@@ -35,12 +35,13 @@ KEPT = 10_000
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What came of a look, on its way to the partition's worker. ``found`` None: its provider has nothing of it, and
-    this was the last look."""
+    this was the last look. ``cost_micros``: what a message that was found costs."""
 
     key: bytes
     attempt: int
     found: Listed | None
     provider: str
+    cost_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +148,18 @@ class Lookups:
         log.info("a doubt was looked up", extra={"provider": adapter.name, "found": sure, "listed": len(listed)})
         if isinstance(found, Listed):
             self.took(doubt.key, found.provider_id)
-            self._give(doubt.partition, Looked(doubt.key, doubt.attempt.attempt, found, adapter.name))
+            cost = self._cost(adapter, doubt, found)
+            self._give(doubt.partition, Looked(doubt.key, doubt.attempt.attempt, found, adapter.name, cost))
         elif found is None and lookup.last(doubt.attempt) and said is not None and said.provider:
             self._give(doubt.partition, Looked(doubt.key, doubt.attempt.attempt, None, adapter.name))
+
+    def _cost(self, adapter: Reconciling, doubt: Doubt, found: Listed) -> int:
+        """Return what a message that was found costs, in micros; 0 where nobody knows."""
+        channel = doubt.row.channel
+        micros = self._work.prices.of(channel, adapter.name, doubt.address) or 0
+        if not micros or not found.body or not isinstance(adapter, Metered):
+            return micros
+        return micros * adapter.units(Send(channel, doubt.address, "", 1, 0, 0, 0, text=found.body))
 
     async def _asked(self, adapter: Reconciling, doubt: Doubt) -> tuple[Listed, ...] | Outcome:
         since, until = lookup.window(doubt.attempt)

@@ -656,9 +656,20 @@ def _renew_channels(
         if late := restart_only(settings, after):
             log.warning("%s changed: it takes effect with a restart", ", ".join(late))
         new = {(one.channel, one.name): one for one in registry.every_adapter(_channels(after))}
-        for adapter in adapters:
-            if (one := new.get((adapter.channel, adapter.name))) is not None:
-                await adapter.swap(one)
+        pairs = [
+            (adapter, one) for adapter in adapters if (one := new.get((adapter.channel, adapter.name))) is not None
+        ]
+        opened: list[ChannelAdapter] = []
+        try:
+            for _, one in pairs:
+                await one.open()
+                opened.append(one)
+        except OSError:
+            for one in opened:
+                await one.close()
+            raise
+        for adapter, one in pairs:
+            await adapter.swap(one)
 
     def told(faults: list[str]) -> None:
         meter.secrets(len(faults))

@@ -77,11 +77,9 @@ class Renewable:
         return outcome
 
     async def swap(self, adapter: ChannelAdapter) -> None:
-        """Let an adapter take the place of the one that holds now. Raises ``OSError`` where it cannot be opened, and
-        nothing has changed then."""
+        """Let an adapter that is open take the place of the one that holds now."""
         if (adapter.channel, adapter.name) != (self.channel, self.name):
             raise ValueError("another provider cannot take its place")
-        await adapter.open()
         before, self._held = self._held, _Held(adapter)
         before.retired = True
         if not before.calls:

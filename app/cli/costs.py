@@ -29,7 +29,7 @@ def costs(since: int, as_json: bool) -> None:
     settings = load()
     path = settings.rules.prices_file
     table = prices.load(path) if path is not None else NO_PRICES
-    found = run(_read(settings, since))
+    found = run(costs_of(settings, since))
     if as_json:
         for line in found:
             fields = {"day": _day(line), "channel": line.channel.value, "tenant": line.tenant}
@@ -55,7 +55,8 @@ def _day(line: Line) -> str:
     return datetime.fromtimestamp(line.day / 1000, UTC).date().isoformat()
 
 
-async def _read(settings: Settings, since: int) -> list[Line]:
+async def costs_of(settings: Settings, since: int) -> list[Line]:
+    """Return what messages cost from an instant (ms UTC) on, the oldest day first."""
     topic, found = TopicNames.of(settings).audit, Costs(since)
     async with reader(settings, topic) as consumer:
         async for record in records(consumer, await partitions(consumer, topic), since):

@@ -16,6 +16,7 @@ from schemas.records import DeliveryAnswer, RecipientProfile
 from tables.lookup import LOOKS_MS, SETTLED_MS
 from tests.agents.memory import MemoryStore, Record, Watch
 from tests.agents.test_gate import PARTITION, PHONE, Gate
+from tests.agents.test_ways import PRICES
 from tests.channels.twilio_stage import settings
 from tests.sandbox.http_server import Cut
 from tests.sandbox.twilio_server import TwilioServer
@@ -27,7 +28,9 @@ class Doubted:
     def __init__(self, adapter: SmsChannel, clock: Callable[[], int]) -> None:
         self.late = 0
         self.gate = Gate(RecipientProfile(zone="UTC", contacts=(PHONE,)), now=clock())
-        self.work = replace(self.gate.work, adapters={Channel.SMS: adapter}, clock=lambda: clock() + self.late)
+        self.work = replace(
+            self.gate.work, adapters={Channel.SMS: adapter}, prices=PRICES, clock=lambda: clock() + self.late
+        )
         self.gate.work = self.work
         self.given: list[Any] = []
         self.held = False
@@ -112,6 +115,8 @@ async def test_a_message_that_was_cut_off_is_found_at_its_provider() -> None:
         told = d.answers[-1]
         assert (told.outcome, told.reason, told.attempt) == (OutcomeKind.ACCEPTED, "found_at_provider", 1)
         assert told.provider_id.startswith("SM")
+        assert (told.cost_micros, doubt.cost_micros) == (8_000, 0)
+        assert told.detail.endswith("cost 0.008 EUR")
         assert len(server.taken) == 1
         for row in d.gate.view.values():
             assert row is None or PHONE.address.encode() not in row or row == d.gate.view[ids.profile_key("anna")]

@@ -53,7 +53,9 @@ class Desk:
         return registry.configured_channels(_channels(settings))[Channel.SMS]
 
     async def changed(self, after: Settings) -> None:
-        await self.adapter.swap(self.made(after))
+        made = self.made(after)
+        await made.open()
+        await self.adapter.swap(made)
 
     async def send(self, number: int) -> Outcome:
         to = f"+1201555{number % 10_000:04d}"

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from app.cli.costs import costs_of
 from deploy.dev.broker import Broker
 from schemas.names import Channel, MaybeSent, State
 from schemas.records import Contact, Policy, RecipientEvent, ReminderEvent, Step
@@ -36,26 +37,42 @@ def reminder(name: str, channel: Channel, address: str = "", **more: object) -> 
     )
 
 
+PRICES = """
+currency = "EUR"
+[sms.twilio]
+US = 8000
+[whatsapp."*"]
+"*" = 5000
+[voice.twilio]
+"*" = 20000
+"""
+
+
 async def test_each_channel_sends_once_and_what_was_refused_falls_back(broker: Broker, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(PRICES)
     async with (
         TwilioServer(authority().issue("twilio").server()) as server,
-        installed(broker.bootstrap, tmp_path, 25, extra=twilio(server)) as service,
+        installed(broker.bootstrap, tmp_path, 25, extra=twilio(server) | {"PRICES_FILE": str(prices)}) as service,
     ):
+        began = now_ms()
         wrote = now_ms() - 3_600_000
         anna = Contact(Channel.WHATSAPP, "(201) 555-0144", last_inbound_at=wrote)
         await service.send_recipient(RecipientEvent("anna", zone="UTC", region="US", contacts=(anna,)))
         service.start()
         server.say("+12015550145", error(400, 21211, "no such number"))
         onward = (Step(Channel.SMS, address="+12015550145"), Step(Channel.VOICE, address="+12015550146"))
+        thrifty = (Step(Channel.VOICE, address="+12015550147"), Step(Channel.SMS, address="+12015550147"))
         await service.send(
             reminder("sms", Channel.SMS, "+1 201 555 0141"),
             reminder("template", Channel.WHATSAPP, "+12015550142"),
             reminder("call", Channel.VOICE, "+12015550143"),
             reminder("free", Channel.WHATSAPP, recipient_id="anna"),
             ReminderEvent("onward", at=now_ms(), text="On.", steps=onward),
+            ReminderEvent("thrifty", at=now_ms(), text="x" * 200, steps=thrifty, policy=Policy(max_cost_micros=16_000)),
             reminder("nobody", Channel.SMS, "020 7946 0958"),
         )
-        names = ["sms", "template", "call", "free", "onward"]
+        names = ["sms", "template", "call", "free", "onward", "thrifty"]
         await service.all_in(names, [State.SENT])
         taken = {form["To"]: form for form in server.taken}
         assert len(server.taken) == len(taken) == len(names)
@@ -64,6 +81,11 @@ async def test_each_channel_sends_once_and_what_was_refused_falls_back(broker: B
         assert taken["whatsapp:+12015550144"]["Body"] == "Dentist\nBring your card."
         assert "Twiml" in taken["+12015550143"]
         assert "Twiml" in taken["+12015550146"]
+        assert taken["+12015550147"]["Body"] == "x" * 200, "a call would have been too dear, two parts are not"
+        found = {
+            line.channel: (line.messages, line.micros) for line in await costs_of(service.settings, began - 60_000)
+        }
+        assert found == {Channel.SMS: (2, 24_000), Channel.WHATSAPP: (2, 10_000), Channel.VOICE: (2, 40_000)}
         letters = await service.tap.until(service.dead_letters, 60, "the number without a country is refused")
         assert [(letter["dlq-reason"], letter["dlq-field"]) for letter in letters] == [
             ("bad_address", "steps[0].address")
