@@ -556,7 +556,8 @@ class Calls:
             key, row, attempt, tuple(c.address for c in contacts if c.channel is row.channel)
         )
         after: tuple[Callable[[], None], ...] = ()
-        if address:
+        # Nobody is asked about somebody who wants to be forgotten.
+        if address and not (profile is not None and profile.erased):
             partition = partition_of((row.recipient_id or row.reminder_id).encode(), work.partitions)
             doubt = Doubt(partition, key, row, attempt, address)
             after = (lambda: self.lookups.begin(doubt),)

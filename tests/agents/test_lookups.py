@@ -177,3 +177,13 @@ async def test_other_words_to_the_same_number_are_not_taken_for_it() -> None:
         assert d.calls.lookups.hashed("k", "Title: Text") == d.calls.lookups.hashed("k", "Title:\n Text ")
         assert d.calls.lookups.hashed("k", "Title") != d.calls.lookups.hashed("k", "Text")
         assert d.calls.lookups.hashed("k", "Title") != d.calls.lookups.hashed("l", "Title")
+
+
+async def test_nobody_is_asked_about_somebody_who_was_erased() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        key = await d.call()
+        d.gate.view[ids.profile_key("anna")] = d.work.kept("anna", RecipientProfile(erased=True))
+        d.look(key)
+        await d.calls.lookups.drain(20)
+        assert server.lists == 0
