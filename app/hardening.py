@@ -26,6 +26,7 @@ import faust
 import faust.app.base
 import faust.streams
 import faust.tables.base
+import faust.tables.manager
 import faust.tables.recovery
 import faust.transport.consumer
 import faust.transport.producer
@@ -386,6 +387,15 @@ def consumer_for(app: Any) -> AIOKafkaConsumer:
     )
 
 
+def _start_at_once() -> None:
+    async def on_start(self: Any) -> None:
+        # Faust waits for modules that register tables late; ours are all there before an app starts.
+        await self._update_channels()
+        await self.recovery.start()
+
+    _patch(faust.tables.manager.TableManager, "on_start", on_start)
+
+
 def _replay_before_recovery() -> None:
     original = faust.tables.recovery.Recovery._build_highwaters
 
@@ -627,6 +637,12 @@ CORRECTIONS: tuple[Correction, ...] = (
         "connection: each takeover is 3 s later.",
         "faust/transport/drivers/aiokafka.py:615",
         _fetch_wait,
+    ),
+    Correction(
+        "start_at_once",
+        "Each app waits for a second before it asks for partitions, so each takeover after a crash is that much later.",
+        "faust/tables/manager.py:140",
+        _start_at_once,
     ),
     Correction(
         "replay_before_recovery",

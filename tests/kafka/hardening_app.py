@@ -64,6 +64,14 @@ def make_app(**settings: Any) -> faust.App:
     }
     app = faust.App(ARGUMENTS["app_id"], **(defaults | settings))
     app.on_rebalance_complete.connect(cast("Any", _on_rebalance_complete), weak=False)
+    start = app.tables.start
+
+    async def started() -> None:
+        say("starting tables")
+        await start()
+        say("tables there")
+
+    app.tables.start = cast("Any", started)
     return app
 
 

@@ -269,6 +269,21 @@ async def test_a_takeover_does_not_wait_behind_idle_fetches(kafka: Kafka, worker
     assert without - corrected > 1.0
 
 
+async def test_a_worker_asks_for_partitions_at_once(kafka: Kafka, workers: Workers, unique: str) -> None:
+    topic = await kafka.topic(unique)
+
+    async def run(label: str, skip: tuple[str, ...]) -> float:
+        worker = workers.start("recover", f"{unique}-{label}", topic=topic, skip=skip)
+        await worker.says("starting tables")
+        began = time.monotonic()
+        await worker.says("tables there")
+        await worker.kill()
+        return time.monotonic() - began
+
+    without, corrected = await both(run, "start_at_once", lambda without, corrected: without - corrected > 0.5)
+    assert without - corrected > 0.5
+
+
 async def test_a_store_that_cannot_write_ends_the_worker(kafka: Kafka, workers: Workers, unique: str) -> None:
     topic = await kafka.topic(unique)
     row = b"\x01\x02\x01\x02" + struct.pack(">QQ", 7, 9) + b"body"
