@@ -203,8 +203,10 @@ class DeliveryLogic:
         readers: Mapping[str, Reader],
         fired: Callable[[bytes], Job],
         said: Callable[[Word], Job],
+        renew: Callable[[Word], Job | None] = lambda _word: None,
     ) -> None:
         self._delivering = delivering
+        self._renew = renew
         self._readers = readers
         self._fired = fired
         self._said = said
@@ -227,7 +229,7 @@ class DeliveryLogic:
             case Fire(index_key):
                 return self._fired(index.row_key_of(index_key))
             case Word():
-                return self._said(command)
+                return self._renew(command) or self._said(command)
 
     def failed(self, job: Job, partition: int, exc: Exception, view: View, now: int) -> Decision:
         """Return what to do with an input that our own bug, or a damaged row, cannot get past: its dead letter.

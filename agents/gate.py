@@ -211,6 +211,8 @@ def _link(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job:
         except Unopened:
             profile, readable = work.known(view, request.recipient_id), False
         late = forgetting.late(work, profile, request)
+        # An older core worker, or one that starts later, may still wrap with the master key of before.
+        brought = work.sealing.rewrapped(request.reminder_id, request.wrapped_key, work.random) or request.wrapped_key
         if request.kind is not RequestKind.LINK:
             gone = keeping.with_key(
                 replace(
@@ -218,7 +220,7 @@ def _link(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job:
                     link=request.link,
                     linked=False,
                 ),
-                request.wrapped_key,
+                brought,
             )
             if request.kind is RequestKind.ERASE:
                 gone = forgetting.keyless(gone)
@@ -228,7 +230,7 @@ def _link(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job:
             request.reminder_id,
             request.link,
             request.follows_zone,
-            wrapped_key=request.wrapped_key or (known.wrapped_key if known is not None else b""),
+            wrapped_key=brought or (known.wrapped_key if known is not None else b""),
             correlation_id=request.correlation_id,
             channels=request.channels,
             category=request.category,

@@ -134,6 +134,13 @@ DLQ_OPEN = MetricSpec(
     "has read them; add up all workers.",
     ("reason",),
 )
+SEALED_OTHERWISE = MetricSpec(
+    "reminders_sealed_otherwise",
+    MetricKind.GAUGE,
+    "Rows that are not sealed as `SEAL_KEY` and `SEAL_CONTACTS` say now, by why (`older_key`, `unknown_key`, "
+    "`to_be_sealed`, `to_be_opened`): of the partitions that a delivery worker owns; add up all workers.",
+    ("why",),
+)
 ORPHANS = MetricSpec(
     "reminders_orphans",
     MetricKind.GAUGE,
@@ -219,6 +226,7 @@ METRICS: tuple[MetricSpec, ...] = (
     IN_FLIGHT,
     DLQ,
     DLQ_OPEN,
+    SEALED_OTHERWISE,
     ORPHANS,
     LEDGER_BEHIND,
     UNIT,
@@ -283,6 +291,7 @@ class Meter:
         self._dlq = self._counter(DLQ)
         self._dlq_open = self._gauge(DLQ_OPEN)
         self._open_reasons: set[str] = set()
+        self._sealed_otherwise = self._gauge(SEALED_OTHERWISE)
         self._orphans = self._gauge(ORPHANS)
         self._ledger_behind = self._gauge(LEDGER_BEHIND)
         self._unit = self._histogram(UNIT)
@@ -394,6 +403,11 @@ class Meter:
         self._open_reasons.update(counts)
         for label, count in counts.items():
             self._dlq_open.labels(label).set(count)
+
+    def sealed_otherwise(self, why: Mapping[str, int]) -> None:
+        """Say how many rows are not sealed as they would be now, by every reason there is."""
+        for name, count in why.items():
+            self._sealed_otherwise.labels(name).set(count)
 
     def orphans(self, kinds: Mapping[str, int], behind_s: float) -> None:
         """Say how many orphans stand, by every kind there is, and how far behind the present that is known."""

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from faust.types import TP, AppT, ConsumerT
 from prometheus_client import CollectorRegistry
 
-from agents import gate, intake, rearm, settle
+from agents import gate, intake, rearm, rewrap, settle
 from agents.catch_up import CatchUp
 from agents.control import Control
 from agents.core import Core, CoreLogic, CoreTopics, Reader
@@ -885,7 +885,7 @@ def build_delivery(settings: Settings, meter: Meter, observer: Observer | None =
         names.requests: lambda work, record: gate.read_request(work, record, retractions.job),
         **dict.fromkeys(names.channels.values(), calls.read),
     }
-    logic = DeliveryLogic(work, readers, fired=calls.fired, said=calls.said)
+    logic = DeliveryLogic(work, readers, fired=calls.fired, said=calls.said, renew=lambda word: rewrap.job(work, word))
     units = _units(app, logic, store, names.recipients_changelog, publisher, fence.check, watch)
     calls.backlogs = units
     _attach(app, units, inputs, settings.partitions)
@@ -894,6 +894,10 @@ def build_delivery(settings: Settings, meter: Meter, observer: Observer | None =
     catch_up = _catch_up(app, units, (names.requests,), names.recipients_changelog)
     catch_up.reached.append(calls.summon)
     calls.caught_up = catch_up.caught_up
+    rewrapping = rewrap.Rewrapping(work, store=store, give=units.give, ready=catch_up.ready, say=meter.sealed_otherwise)
+    catch_up.reached.append(rewrapping.wake)
+    hardening.hooks(app).before_revoke.append(rewrapping.forget)
+    app.task(_or_fatal(rewrapping.run, "bringing sealed rows up to the master key failed"))
 
     async def give_up() -> None:
         await units.idle()

@@ -328,7 +328,7 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             Kind.CHOICE,
             "on",
             "With `SEAL_KEY`: whether the contacts of recipients are sealed, too. `off` for as long as a worker runs "
-            "whose release cannot read such rows ([how](privacy.md#the-master-key)).",
+            "whose release cannot read such rows ([how](operations.md#change-the-master-key)).",
             choices=("on", "off"),
         ),
         Variable(

@@ -29,6 +29,8 @@ _NONCE = 12
 _KEY = 32
 _HEAD = struct.Struct(">BIQ")
 _FORM = 1
+#: The length of a wrapped key as Avro writes it before the bytes.
+_TAG = b"\x92\x01"
 #: An Avro long is signed.
 _KEY_ID_MASK = 2**63 - 1
 
@@ -114,6 +116,20 @@ class Sealing:
         except (InvalidTag, ValueError) as exc:
             raise Unopened("damaged") from exc
 
+    @property
+    def tag(self) -> bytes:
+        """Return what a record in Avro holds whose key is wrapped with the master key in use, empty without one: the
+        key's length, form and the number of the master key."""
+        return _TAG + struct.pack(">BI", _FORM, self.masters[0].number) if self.masters else b""
+
+    def first_wraps(self, wrapped: bytes) -> bool:
+        """Return whether a key is wrapped with the master key in use."""
+        return bool(self.masters) and number_of(wrapped) == self.masters[0].number
+
+    def knows(self, wrapped: bytes) -> bool:
+        """Return whether a key is wrapped with any master key that is here."""
+        return any(number_of(wrapped) == master.number for master in self.masters)
+
     def rewrapped(self, place: str, wrapped: bytes, random: Random) -> bytes | None:
         """Return a key wrapped anew with the master key in use, None where it is already, or cannot be unwrapped."""
         if not self.masters or len(wrapped) != _HEAD.size + _NONCE + _KEY + 16 or wrapped[0] != _FORM:
@@ -130,6 +146,11 @@ class Sealing:
         first, nonce = self.masters[0], random(_NONCE)
         head = _HEAD.pack(_FORM, first.number, key_id)
         return head + nonce + first.cipher.encrypt(nonce, key, head + bound)
+
+
+def number_of(wrapped: bytes) -> int:
+    """Return the number of the master key that wraps a key, -1 for what is no wrapped key."""
+    return int(_HEAD.unpack_from(wrapped)[1]) if len(wrapped) > _HEAD.size and wrapped[0] == _FORM else -1
 
 
 def key_id_of(wrapped: bytes) -> int:

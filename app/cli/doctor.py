@@ -94,7 +94,13 @@ def doctor(as_json: bool) -> None:
 async def examine(settings: Settings) -> list[Verdict]:
     """Return all verdicts. What needs the broker is skipped where there is none."""
     verdicts = [await _limited("versions", versions, settings), await _limited("broker", broker, settings)]
-    with_broker: dict[str, Check] = {"topics": topics, "clock": clock, "progress": progress, "providers": circuits}
+    with_broker: dict[str, Check] = {
+        "topics": topics,
+        "clock": clock,
+        "progress": progress,
+        "providers": circuits,
+        "sealing": sealing,
+    }
     for name, check in with_broker.items():
         if verdicts[1].grade is Grade.FAIL:
             verdicts.append(Verdict(name, Grade.SKIP, "needs the broker"))
@@ -326,6 +332,20 @@ async def circuits(settings: Settings) -> Verdict:
     said = "; ".join(f"{c.name}: {'misconfigured' if c.misconfigured else 'not called'}, {c.reason}" for c in shut)
     grade = Grade.FAIL if any(c.misconfigured for c in shut) else Grade.WARN
     return Verdict("providers", grade, f"{said}; see `python -m app providers`")
+
+
+async def sealing(settings: Settings) -> Verdict:
+    """While a master key is being changed, count what still needs the old one."""
+    from app.cli import holdings  # noqa: PLC0415 - as others that few commands need
+
+    keys = len(settings.rules.seal_keys)
+    if not keys:
+        return Verdict("sealing", Grade.SKIP, "SEAL_KEY is not set: contents and contacts are kept in clear")
+    if keys == 1:
+        return Verdict("sealing", Grade.OK, "one master key; what waits for it: `python -m app secrets --waiting`")
+    found = await holdings.sealed_otherwise(settings)
+    grade = Grade.WARN if found else Grade.OK
+    return Verdict("sealing", grade, holdings.told_of_sealing(found, keys))
 
 
 async def worker(settings: Settings) -> Verdict:

@@ -1,6 +1,7 @@
 """What is held of a person: read from the changelogs of both tables, as the rows stand now. It needs no worker."""
 
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import unquote
@@ -25,7 +26,8 @@ from schemas.records import (
 )
 from schemas.sealing import CONTENT, Sealing, Unopened
 from tables import due as index
-from tables import profiles
+from tables import profiles, rewrap
+from tables.rewrap import Waits
 
 _T = TypeVar("_T")
 
@@ -203,6 +205,31 @@ async def with_address(settings: Settings, address: str) -> tuple[Held, list[str
             found.reminders[rid] = row
             found.links[key] = RecipientLink(rid, 0, False, wrapped_key=keys.get(rid, b""))
     return found, sorted(people)
+
+
+async def sealed_otherwise(settings: Settings) -> Counter[Waits]:
+    """Return how many rows are not sealed as these settings say, by why. It reads the whole recipients changelog."""
+    topic = TopicNames.of(settings).recipients_changelog
+    rows = await _latest(settings, topic, lambda key: key.startswith(rewrap.PREFIXES), None)
+    sealing, contacts = Sealing.of(settings.rules.seal_keys), settings.rules.seal_contacts
+    found: Counter[Waits] = Counter()
+    for key, raw in rows.items():
+        try:
+            why = rewrap.waits(key, raw[index.HEADER.size :], sealing, contacts)
+        except Undecodable:
+            continue
+        if why is not None:
+            found[why] += 1
+    return found
+
+
+def told_of_sealing(found: Mapping[Waits, int], keys: int) -> str:
+    """Return what the rows that are sealed otherwise mean to whoever changes one of ``keys`` master keys."""
+    if found.get(Waits.UNKNOWN):
+        return f"{found[Waits.UNKNOWN]} rows are sealed with a key that is not in SEAL_KEY; add it behind the others"
+    if waiting := sum(found.values()):
+        return f"{waiting} rows wait to be brought up to SEAL_KEY and SEAL_CONTACTS; keep all keys until they have been"
+    return "no row waits: all keys but the first may go" if keys > 1 else "no row waits"
 
 
 def same_address(channel: Channel, known: str, wanted: str) -> bool:

@@ -252,3 +252,13 @@ def test_without_the_master_key_nobody_is_lost_and_whoever_is_forgotten_is_forgo
     known = whole.partition.work.profile(whole.partition.view, "anna")
     assert known is not None
     assert known.erased
+
+
+def test_a_key_that_the_master_key_of_before_wraps_is_wrapped_anew_when_it_comes() -> None:
+    whole = Whole()
+    new = Sealing.of(("a new key of this test's house",))
+    object.__setattr__(whole.partition.work, "sealing", Sealing((*new.masters, *SEALING.masters)))
+    whole.take(EVENT)
+    assert new.first_wraps(whole.link_of("anna").wrapped_key)
+    object.__setattr__(whole.partition.work, "sealing", new)
+    assert isinstance(whole.sent(whole.request()), Message)

@@ -517,6 +517,7 @@ def test_doctor(invoke: Invoke, env: dict[str, str], tmp_path: Path) -> None:
         "clock": "ok",
         "providers": "ok",
         "progress": "ok",
+        "sealing": "skip",
         "channels": "skip",
         "worker": "skip",
         "stuck": "skip",

@@ -26,6 +26,7 @@ def used() -> Meter:
     meter.dlq("no_zone")
     meter.dlq_open({"no_zone": 2})
     meter.orphans({"row": 1}, 0.5)
+    meter.sealed_otherwise({"older_key": 2})
     meter.unit(0.001)
     meter.recovery(5)
     meter.rows(State.SCHEDULED, 7)
