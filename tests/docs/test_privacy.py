@@ -1,5 +1,6 @@
 """docs/privacy.md says of every topic how what is personal goes from it, and says the truth."""
 
+import re
 from pathlib import Path
 
 from app import privacy
@@ -39,3 +40,12 @@ def test_what_is_kept_by_its_last_value_is_sealed_erased_hashed_or_names_who_act
     for spec in privacy.specs():
         if spec.cleanup is Cleanup.COMPACT:
             assert MEANS[spec.name] is not Means.TIME, spec.name
+
+
+def test_no_traces_are_emitted_as_the_page_says() -> None:
+    root = PAGE.parents[1]
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (root / "requirements.lock").read_text("utf-8"), re.MULTILINE))
+    assert {name for name in pinned if name.startswith("opentelemetry")} <= {"opentelemetry-api"}
+    ours = (path for part in ("app", "agents", "tables", "channels", "schemas") for path in (root / part).rglob("*.py"))
+    traced = [path for path in ours if "opentelemetry" in path.read_text("utf-8")]
+    assert not traced, "then make canary must look at the spans, and docs/privacy.md must say what is in them"
