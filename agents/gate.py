@@ -20,6 +20,7 @@ from schemas.names import AnswerKind, Channel, OutcomeKind, RecipientAction, Req
 from schemas.quick import replace
 from schemas.records import (
     Contact,
+    Content,
     Delivery,
     DeliveryAnswer,
     DeliveryRequest,
@@ -272,13 +273,14 @@ def _deliver(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job
         verdict = deliveries.ask(row, request, now, now - work.retention_ms // 2)
         if not verdict.proceed or verdict.row is None:
             return _decision(work, key, verdict, now)
-        sent, refusal = _address(work, view, request, delivery, row.template, now)
+        read = keeping.read(work, view, request, now)
+        sent, refusal = _address(work, view, request, read, delivery, row.template, now)
         if refusal is not None:
             ended = deliveries.ended(verdict.row, request.attempt, refusal, now)
             return _decision(work, key, deliveries.Verdict(ended, (refusal,)), now)
-        if sent is None:
+        if sent is None or isinstance(read, keeping.Closed):
             raise AssertionError("a request is either refused or sent on")
-        counted = _counted(work, view, request, delivery, now)
+        counted = _counted(work, view, request, read[0], delivery, now)
         work.meter.lateness(Stage.GATED, sent.channel, (now - request.due_at) / 1000)
         route = ids.routing_key(request.recipient_id, request.reminder_id)
         out = Out(work.topics.channels[sent.channel], record.partition, route, codec.encode(sent))
@@ -290,12 +292,17 @@ def _deliver(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job
 
 
 def _counted(
-    work: Delivering, view: View, request: DeliveryRequest, delivery: str, now: int
+    work: Delivering,
+    view: View,
+    request: DeliveryRequest,
+    profile: RecipientProfile | None,
+    delivery: str,
+    now: int,
 ) -> dict[bytes, bytes | None]:
     """Return the row that counts a delivery against its recipient's caps, if they have any."""
     if not request.recipient_id or work.categories.of(request.category).overrides_caps:
         return {}
-    if not caps.capped(work.known(view, request.recipient_id)):
+    if not caps.capped(profile):
         return {}
     known = work.sends(view, request.recipient_id) or RecipientSends()
     sends = caps.passed(known, ids.provider_token(delivery), now)
@@ -303,10 +310,16 @@ def _counted(
 
 
 def _address(
-    work: Delivering, view: View, request: DeliveryRequest, delivery: str, template: str, now: int
+    work: Delivering,
+    view: View,
+    request: DeliveryRequest,
+    read: tuple[RecipientProfile | None, Content] | keeping.Closed,
+    delivery: str,
+    template: str,
+    now: int,
 ) -> tuple[Delivery | None, DeliveryAnswer | None]:
-    """Return the delivery for the contact that serves now, or why there is none. ``template``: the version that an
-    earlier attempt was rendered with."""
+    """Return the delivery for the contact that serves now, or why there is none. ``read``: whom it is for and what it
+    says; ``template``: the version that an earlier attempt was rendered with."""
 
     def refuse(
         outcome: OutcomeKind, reason: str, *, ours: bool = False, wait_ms: int = 0, detail: str = ""
@@ -324,7 +337,6 @@ def _address(
         )
         return None, answer
 
-    read = keeping.read(work, view, request, now)
     if isinstance(read, keeping.Closed):
         return refuse(read.outcome, read.reason, ours=read.wait_ms > 0, wait_ms=read.wait_ms)
     profile, content = read

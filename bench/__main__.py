@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import due, find, intake, lanes, life, listing, million, recurrence, render, series
+from bench import due, find, gate, intake, lanes, life, listing, million, recurrence, render, series
 from bench.figures import Figure, machine, save, show
 from bench.stage import BenchError, connected
 from deploy.dev.broker import Broker
@@ -27,6 +27,7 @@ BENCHES: dict[str, Bench] = {
     "life": life.run,
     "recovery": million.run,
     "find": find.run,
+    "gate": gate.run,
     "recurrence": recurrence.run,
     "render": render.run,
     "list": listing.run,
