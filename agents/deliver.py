@@ -6,12 +6,12 @@ look: is it still asked for, is it still in time?
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from agents import forgetting, gate, ways
+from agents import digests, forgetting, gate, ways, wording
 from agents.breakers import Admitted, Breakers
 from agents.control import Control
 from agents.delivery import BUSY_MS, GRACE_MS, Delivering
@@ -57,8 +57,26 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A delivery that a call is for. ``message``: what it says where it goes alone."""
+
+    key: bytes
+    delivery: Delivery
+    message: Message = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a delivery by a call."""
+
+    key: bytes
+    delivery: Delivery
+    answer: DeliveryAnswer
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """A call's outcome on its way to the partition's worker."""
+    """A call's outcome on its way to the partition's worker. ``others``: of those in the same message."""
 
     key: bytes
     delivery: Delivery
@@ -66,6 +84,12 @@ class Ended:
     gone: tuple[str, ...] = field(default=(), repr=False)
     more: tuple[Out, ...] = field(default=(), repr=False)
     address: str = field(default="", repr=False)
+    others: tuple[Done, ...] = ()
+
+    @property
+    def all(self) -> tuple[Done, ...]:
+        """Return what became of each delivery."""
+        return (Done(self.key, self.delivery, self.answer), *self.others)
 
 
 class Backlogs(Protocol):
@@ -133,62 +157,90 @@ class Calls:
     def read(self, work: Delivering, record: Inbound) -> Job:
         """Return the job of a record of a channel topic."""
         try:
-            delivery = codec.decode(Delivery, record.value or b"")
-            message = codec.decode(Message, delivery.sealed.body)
+            members = tuple(_members(record))
         except Undecodable as why:
             return work.unreadable(record, why)
-        key = ids.delivery_key(delivery.recipient_id, delivery.reminder_id, delivery.delivery_id)
-        partition = record.partition
-        # A record has the time at which it was put into its batch, right after the gate's decision.
-        delivery = replace(
-            delivery,
-            stages=replace(delivery.stages or Stages(delivery.due_at), queued_at=round(record.timestamp * 1000)),
-        )
+        partition, channel = record.partition, members[0].delivery.channel
 
         def run(view: View, now: int) -> Decision:
-            row = work.delivery(view, key)
-            if row is None or not deliveries.may_start(row, delivery):
-                return NOTHING
-            adapter = work.adapters.get(delivery.channel)
-            if adapter is None:
-                return self._refuse(key, row, delivery, OutcomeKind.UNDELIVERABLE, "channel_not_configured", now)
-            if delivery.deadline and delivery.deadline <= now:
-                return self._refuse(key, row, delivery, OutcomeKind.SKIPPED, "expired", now)
-            if delivery.max_cost_micros and not self._affordable(delivery, message, work.providers(delivery.channel)):
-                cost = self._cost(delivery, message, adapter)
-                why = prices.beyond(delivery.max_cost_micros, cost)
-                detail = ways.allowed(work, delivery.max_cost_micros, cost)
-                dear = self._refuse(key, row, delivery, OutcomeKind.UNDELIVERABLE, why, now, detail=detail)
-                return replace(dear, rows={**dear.rows, **self._uncounted(view, delivery)})
-            waits = not self.accepting or not self.caught_up(partition)
-            waits = waits or self._used[delivery.channel] >= work.concurrency(adapter)
-            counted = {} if waits else self._routes.within_quota(view, partition, key, adapter, now)
-            if counted is None:
-                until = quota.next_day(now)
-                return self._refuse(
-                    key, row, delivery, OutcomeKind.HELD, DAILY_QUOTA, now, spent=False, not_before=until
-                )
-            if waits or not self._routes.paced(key, adapter):
-                room = room_of(delivery.channel, LANES[delivery.priority])
-                if self.backlogs.parked(partition, room) >= work.room:
-                    return self._refuse(
-                        key, row, delivery, OutcomeKind.HELD, "busy", now, spent=False, not_before=now + BUSY_MS
+            refused = Decision({})
+            some: list[tuple[Member, RecipientDelivery]] = []
+            adapter = work.adapters.get(channel)
+            for one in members:
+                row = work.delivery(view, one.key)
+                if row is None or not deliveries.may_start(row, one.delivery):
+                    continue
+                if adapter is None:
+                    why = OutcomeKind.UNDELIVERABLE, "channel_not_configured"
+                    refused = _both(refused, self._refuse(one.key, row, one.delivery, *why, now))
+                elif one.delivery.deadline and one.delivery.deadline <= now:
+                    refused = _both(
+                        refused, self._refuse(one.key, row, one.delivery, OutcomeKind.SKIPPED, "expired", now)
                     )
-                return Decision({}, park=room)
-            until = now + int(work.call_limit_s(adapter) * 1000) + GRACE_MS
-            hashes = self._traced(key, delivery, message)
-            begun = deliveries.started(row, delivery, now, until, **hashes)
-            self._used[delivery.channel] += 1
-            self._open.add(key)
+                elif one.delivery.max_cost_micros and not self._affordable(
+                    one.delivery, one.message, work.providers(channel)
+                ):
+                    refused = _both(refused, self._too_dear(view, one, row, adapter, now))
+                else:
+                    some.append((one, row))
+            return _both(refused, self._begun(view, partition, some, adapter, now)) if some and adapter else refused
 
-            def begin() -> None:
-                self.begin(partition, key, delivery, message, adapter)
+        return Job((*(one.key for one in members), *self._routes.counts(channel)), run, record)
 
-            # Before the call, so that the fastest answer finds what it is about.
-            asked = work.replies.asked(delivery, message.address, now) if work.replies is not None else ()
-            return Decision({key: work.remembered(begun, now), **counted}, asked, after=(begin,))
+    def _begun(
+        self,
+        view: View,
+        partition: int,
+        some: Sequence[tuple[Member, RecipientDelivery]],
+        adapter: ChannelAdapter,
+        now: int,
+    ) -> Decision:
+        """Return the decision that begins a call, or lets it wait, or has it asked for again later."""
+        work, first = self._work, some[0][0]
+        delivery, key = first.delivery, first.key
 
-        return Job((key, *self._routes.counts(delivery.channel)), run, record)
+        def held(reason: str, until: int) -> Decision:
+            all_ = Decision({})
+            for one, row in some:
+                said = self._refuse(
+                    one.key, row, one.delivery, OutcomeKind.HELD, reason, now, spent=False, not_before=until
+                )
+                all_ = _both(all_, said)
+            return all_
+
+        waits = not self.accepting or not self.caught_up(partition)
+        waits = waits or self._used[delivery.channel] >= work.concurrency(adapter)
+        counted = {} if waits else self._routes.within_quota(view, partition, key, adapter, now)
+        if counted is None:
+            return held(DAILY_QUOTA, quota.next_day(now))
+        if waits or not self._routes.paced(key, adapter):
+            room = room_of(delivery.channel, LANES[delivery.priority])
+            if self.backlogs.parked(partition, room) >= work.room:
+                return held("busy", now + BUSY_MS)
+            return Decision({}, park=room)
+        until = now + int(work.call_limit_s(adapter) * 1000) + GRACE_MS
+        begun: dict[bytes, bytes | None] = {}
+        for one, row in some:
+            hashes = {} if one.delivery.digest else self._traced(one.key, one.delivery, one.message)
+            begun[one.key] = work.remembered(deliveries.started(row, one.delivery, now, until, **hashes), now)
+        self._used[delivery.channel] += 1
+        self._open.update(begun)
+
+        def begin() -> None:
+            self.begin_all(partition, tuple(one for one, _ in some), adapter)
+
+        # Before the call, so that the fastest answer finds what it is about.
+        asked = work.replies.asked(delivery, first.message.address, now) if work.replies is not None else ()
+        return Decision({**begun, **counted}, asked, after=(begin,))
+
+    def _too_dear(self, view: View, one: Member, row: RecipientDelivery, adapter: ChannelAdapter, now: int) -> Decision:
+        """Return the decision on a message that costs more than it may by every provider of its channel."""
+        delivery = one.delivery
+        cost = self._cost(delivery, one.message, adapter)
+        why = prices.beyond(delivery.max_cost_micros, cost)
+        detail = ways.allowed(self._work, delivery.max_cost_micros, cost)
+        dear = self._refuse(one.key, row, delivery, OutcomeKind.UNDELIVERABLE, why, now, detail=detail)
+        return replace(dear, rows={**dear.rows, **self._uncounted(view, delivery)})
 
     def _traced(self, key: bytes, delivery: Delivery, message: Message) -> dict[str, str]:
         """Return the keyed hashes by which a call can be looked for if it ends in doubt, none where it cannot be."""
@@ -223,7 +275,11 @@ class Calls:
 
     def begin(self, partition: int, key: bytes, delivery: Delivery, message: Message, adapter: ChannelAdapter) -> None:
         """Begin a call whose attempt is on record."""
-        task = asyncio.create_task(self._call(partition, key, delivery, message, adapter))
+        self.begin_all(partition, (Member(key, delivery, message),), adapter)
+
+    def begin_all(self, partition: int, members: tuple[Member, ...], adapter: ChannelAdapter) -> None:
+        """Begin the call of one message for several deliveries whose attempts are on record."""
+        task = asyncio.create_task(self._call(partition, members, adapter))
         self._tasks.add(task)
         task.add_done_callback(self._over)
 
@@ -233,14 +289,13 @@ class Calls:
             # Its slot and its attempt would stay taken for ever, and nobody would learn of its outcome.
             self._fatal("a call could not be ended", exc)
 
-    async def _call(
-        self, partition: int, key: bytes, delivery: Delivery, message: Message, adapter: ChannelAdapter
-    ) -> None:
+    async def _call(self, partition: int, members: tuple[Member, ...], adapter: ChannelAdapter) -> None:
+        key, delivery = members[0].key, members[0].delivery
         limit_s = self._work.call_limit_s(adapter) + GRACE_MS / 1000
         what = f"the call of {adapter.name} for {delivery.delivery_id}, attempt {delivery.attempt},"
         self._going_on[key] = asyncio.get_running_loop().time(), limit_s, what
         try:
-            await self._called(partition, key, delivery, message, adapter)
+            await self._called(partition, members, adapter)
         finally:
             self._going_on.pop(key, None)
 
@@ -250,10 +305,8 @@ class Calls:
             (what, now - begun - limit_s) for begun, limit_s, what in self._going_on.values() if now > begun + limit_s
         ]
 
-    async def _called(
-        self, partition: int, key: bytes, delivery: Delivery, message: Message, adapter: ChannelAdapter
-    ) -> None:
-        work = self._work
+    async def _called(self, partition: int, members: tuple[Member, ...], adapter: ChannelAdapter) -> None:
+        work, delivery = self._work, members[0].delivery
         context = {
             "reminder": delivery.reminder_id,
             "delivery": delivery.delivery_id,
@@ -262,36 +315,38 @@ class Calls:
             "provider": adapter.name,
             "correlation_id": delivery.correlation_id,
         }
+        if delivery.digest:
+            context |= {"digest": delivery.digest, "deliveries": len(members)}
         await self._observer.stage(Stage.STARTED, partition, 1)
-        affordable = partial(self._affordable, delivery, message) if delivery.max_cost_micros else None
-        admitted = await self._routes.admitted(key, delivery, adapter, affordable)
+        affordable = partial(self._affordable, delivery, members[0].message) if delivery.max_cost_micros else None
+        admitted = await self._routes.admitted(members[0].key, delivery, adapter, affordable)
         started = work.clock()
-
-        def look(by: ChannelAdapter) -> Outcome | None:
-            return self._last_look(partition, key, delivery, message.address, by, work.clock())
+        looks = _Looks(
+            members,
+            lambda one, by: self._last_look(partition, one.key, one.delivery, one.message.address, by, work.clock()),
+        )
 
         outcome: Outcome | None
         if isinstance(admitted, Outcome):
             outcome, admitted = admitted, Admitted(())
         else:
-            outcome = look(admitted.adapters[0])
+            outcome = looks.look(admitted.adapters[0])
         called = outcome is None
         if outcome is None:
             self._fence("call")
-            if delivery.stages is not None:
-                queued = delivery.stages.queued_at
-                work.meter.lateness(Stage.QUEUED, delivery.channel, (queued - delivery.due_at) / 1000)
-            work.meter.lateness(Stage.CALLED, delivery.channel, (started - delivery.due_at) / 1000)
+            for one in looks.left:
+                self._late(one.delivery, started)
             log.info("calling", extra=context)
             await self._observer.stage(Stage.CALLED, partition, 1)
             with work.meter.in_flight(delivery.channel):
                 outcome = await self._routes.through(
-                    delivery.channel, admitted, partial(self._send, delivery, message), look
+                    delivery.channel, admitted, lambda by: self._send(partition, looks.left, by), looks.look
                 )
             await self._observer.stage(Stage.ANSWERED, partition, 1)
         ended = work.clock()
         if called:
-            work.meter.lateness(Stage.ANSWERED, delivery.channel, (ended - delivery.due_at) / 1000)
+            for one in looks.left:
+                work.meter.lateness(Stage.ANSWERED, delivery.channel, (ended - one.delivery.due_at) / 1000)
         provider = outcome.provider or adapter.name
         work.meter.call(delivery.channel, provider, (ended - started) / 1000)
         work.meter.outcome(delivery.channel, provider, outcome.kind)
@@ -300,17 +355,27 @@ class Calls:
         log.info(
             "called", extra=context | {"outcome": outcome.kind.value, "reason": outcome.reason, "code": outcome.code}
         )
-        answer = _answer(delivery, outcome, started, ended, work.prices)
+        first, *others = looks.ended(outcome, started, ended, work.prices)
         self._used[delivery.channel] -= 1
-        told = self._told(delivery, message, outcome, ended)
+        # One who is left speaks for all: they have the address in common.
+        told = self._told(looks.left[0].delivery, looks.left[0].message, outcome, ended)
         if self._ours(partition):
-            self.backlogs.give(partition, [Word(Ended(key, delivery, answer, outcome.gone, told, message.address))])
+            speaks = looks.left[0].message.address
+            word = Ended(first.key, first.delivery, first.answer, outcome.gone, told, speaks, tuple(others))
+            self.backlogs.give(partition, [Word(word)])
         else:
             # The partition has a new owner, who knows the attempt only as begun: this is all it can ever learn.
-            await self._publish([work.answered(answer), *told])
-            self._open.discard(key)
+            await self._publish([*(work.answered(one.answer) for one in (first, *others)), *told])
+            self._open.difference_update(one.key for one in members)
         if self.accepting:
             self._call_out(delivery.channel, 1)
+
+    def _late(self, delivery: Delivery, started: int) -> None:
+        """Measure how late a call begins."""
+        meter = self._work.meter
+        if delivery.stages is not None:
+            meter.lateness(Stage.QUEUED, delivery.channel, (delivery.stages.queued_at - delivery.due_at) / 1000)
+        meter.lateness(Stage.CALLED, delivery.channel, (started - delivery.due_at) / 1000)
 
     def _ours(self, partition: int) -> bool:
         """Return whether the partition's worker may still write: until it is given up, then again once it is
@@ -416,18 +481,21 @@ class Calls:
             return micros
         return micros * adapter.units(send or self._outgoing(delivery, message, adapter.name))
 
-    def _outgoing(self, delivery: Delivery, message: Message, provider: str) -> Send:
-        """Return what the adapter of a provider is given."""
-        replies = self._work.replies
+    def _outgoing(self, delivery: Delivery, message: Message, provider: str, others: Sequence[Delivery] = ()) -> Send:
+        """Return what the adapter of a provider is given. ``others``: those that the message is of, too."""
+        replies, work = self._work.replies, self._work
+        every = (delivery, *others)
         return Send(
             channel=delivery.channel,
             address=message.address,
-            token=ids.provider_token(delivery.delivery_id),
-            reference=self._work.references.seal(ids.attempt_id(delivery.delivery_id, delivery.attempt)),
+            token=ids.provider_token(delivery.digest or delivery.delivery_id),
+            reference=work.references.seal(
+                ids.attempt_ids([ids.attempt_id(one.delivery_id, one.attempt) for one in every])
+            ),
             attempt=delivery.attempt,
             created_ms=delivery.due_at,
             due_ms=delivery.due_at,
-            deadline_ms=delivery.deadline,
+            deadline_ms=min((one.deadline for one in every if one.deadline), default=0),
             name=message.name,
             title=message.title,
             text=message.text,
@@ -445,11 +513,12 @@ class Calls:
                 replies.wrote(delivery.channel, message.address, provider) if replies else 0,
             ),
             reply_hint=replies.hint(delivery) if replies else "",
-            **self._work.mail_links.of(delivery, message.address, self._work.categories.of(delivery.category)),
+            **work.mail_links.of(delivery, message.address, work.categories.of(delivery.category)),
         )
 
-    async def _send(self, delivery: Delivery, message: Message, adapter: ChannelAdapter) -> Outcome:
-        send = self._outgoing(delivery, message, adapter.name)
+    async def _send(self, partition: int, members: Sequence[Member], adapter: ChannelAdapter) -> Outcome:
+        delivery, message = members[0].delivery, self._said(partition, members)
+        send = self._outgoing(delivery, message, adapter.name, [one.delivery for one in members[1:]])
         try:
             async with asyncio.timeout(adapter.call_timeout_s):
                 outcome = await adapter.send(send)
@@ -465,6 +534,17 @@ class Calls:
             return replace(outcome, cost_micros=self._cost(delivery, message, adapter, send) or 0)
         return outcome
 
+    def _said(self, partition: int, members: Sequence[Member]) -> Message:
+        """Return what is said: of several who are left by now, all of them in one message."""
+        first, work = members[0].delivery, self._work
+        if len(members) == 1:
+            return members[0].message
+        raw = self._store().get_rows(partition, [ids.profile_key(first.recipient_id)])[0]
+        profile = profiles.known(raw[index.HEADER.size :]) if raw is not None else RecipientProfile()
+        several = [(one.delivery, one.message) for one in members]
+        category = work.categories.of(first.category)
+        return wording.together(work.templates, first.channel, several, category, profile, work.foot)
+
     # -- commands
 
     def said(self, word: Word) -> Job:
@@ -477,26 +557,31 @@ class Calls:
         work = self._work
 
         def run(view: View, now: int) -> Decision:
-            delivery, answer = ended.delivery, ended.answer
-            row = work.delivery(view, ended.key)
-            after = (lambda: self._open.discard(ended.key),)
+            done = ended.all
+            after = (lambda: self._open.difference_update(one.key for one in done),)
             rows, told = self._forget(view, ended, now)
-            told = (*told, *ended.more)
-            if row is None:
-                return Decision(rows, (work.answered(answer), *told), after)
-            # The ask may have been renewed while the call went on; core knows the attempt by the last one.
-            answer = replace(answer, ask=max(answer.ask, row.ask))
-            answer = self._doubted(row, ended.key, answer, ended.address, delivery.deadline)
-            emits = [work.answered(answer)]
-            row = deliveries.ended(row, delivery.attempt, answer, now)
-            if deliveries.owes_withdrawal(row):
-                emits.append(work.answered(deliveries.withdrawn(row, delivery.correlation_id, now)))
-            if answer.outcome in _NOT_SENT:
-                rows = rows | self._uncounted(view, delivery)
-            return Decision(rows | {ended.key: work.remembered(row, now)}, (*emits, *told), after)
+            emits = []
+            for one in done:
+                row, answer = work.delivery(view, one.key), one.answer
+                if row is None:
+                    emits.append(work.answered(answer))
+                    continue
+                # The ask may have been renewed while the call went on; core knows the attempt by the last one.
+                answer = replace(answer, ask=max(answer.ask, row.ask))
+                # Nobody looks for one of several: the words that were sent are not its own.
+                address = "" if one.delivery.digest else ended.address
+                answer = self._doubted(row, one.key, answer, address, one.delivery.deadline)
+                emits.append(work.answered(answer))
+                row = deliveries.ended(row, one.delivery.attempt, answer, now)
+                if deliveries.owes_withdrawal(row):
+                    emits.append(work.answered(deliveries.withdrawn(row, one.delivery.correlation_id, now)))
+                rows[one.key] = work.remembered(row, now)
+            if rows.keys() & {one.key for one in done} and all(one.answer.outcome in _NOT_SENT for one in done):
+                rows = rows | self._uncounted(view, ended.delivery)
+            return Decision(rows, (*emits, *told, *ended.more), after)
 
-        recipient_id = ended.delivery.recipient_id
-        return Job((ended.key, ids.profile_key(recipient_id)) if ended.gone and recipient_id else (ended.key,), run)
+        keys, recipient_id = [one.key for one in ended.all], ended.delivery.recipient_id
+        return Job((*keys, ids.profile_key(recipient_id)) if ended.gone and recipient_id else keys, run)
 
     def _doubted(
         self, row: RecipientDelivery, key: bytes, answer: DeliveryAnswer, address: str = "", deadline: int | None = None
@@ -598,7 +683,8 @@ class Calls:
     def _uncounted(self, view: View, delivery: Delivery) -> dict[bytes, bytes | None]:
         """Return the row that no longer counts a delivery of which nothing was sent, if anything counts it."""
         sends = self._work.sends(view, delivery.recipient_id)
-        left = caps.forgotten(sends, ids.provider_token(delivery.delivery_id)) if sends is not None else None
+        token = ids.provider_token(delivery.digest or delivery.delivery_id)
+        left = caps.forgotten(sends, token) if sends is not None else None
         if left is None:
             return {}
         return {ids.sends_key(delivery.recipient_id): self._work.written(left, caps.due(left)) if left.passed else None}
@@ -606,6 +692,8 @@ class Calls:
     def fired(self, key: bytes) -> Job:
         """Return the job of a row whose time has come: a call in doubt, or a record to purge."""
         work = self._work
+        if key.startswith(b"g/"):
+            return digests.fired(work, key, partial(gate.judged, work), self.caught_up)
 
         def run(view: View, now: int) -> Decision:
             if not key.startswith(b"d/"):
@@ -659,6 +747,70 @@ class Calls:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
         await self.lookups.drain(0)
+
+
+class _Looks:
+    """The last looks at those who go in one message: who may still go, and why the others may not."""
+
+    def __init__(self, members: tuple[Member, ...], why: Callable[[Member, ChannelAdapter], Outcome | None]) -> None:
+        self._members = members
+        self._why = why
+        self.left = members
+        self._refused: dict[bytes, Outcome] = {}
+        #: The refusals of those who were the last, and went nowhere.
+        self._last: dict[bytes, Outcome] = {}
+
+    def look(self, by: ChannelAdapter) -> Outcome | None:
+        """Return why the call must not begin, None if it may: for whoever is left."""
+        whys = {one.key: self._why(one, by) for one in self.left}
+        going = tuple(one for one in self.left if whys[one.key] is None)
+        refused = {key: why for key, why in whys.items() if why is not None}
+        if not going:
+            self._last = refused
+            return refused[self.left[0].key]
+        self._refused |= refused
+        self.left = going
+        return None
+
+    def ended(self, outcome: Outcome, started: int, ended: int, table: Prices) -> list[Done]:
+        """Return what became of each: of those who were left by the call, of the others before it. What it cost stands
+        once."""
+        done = []
+        for one in self._members:
+            own = self._refused.get(one.key) or self._last.get(one.key) or outcome
+            paid = own if one is self.left[0] else replace(own, cost_micros=0)
+            said = _answer(one.delivery, paid, started, ended, table)
+            if own is outcome and one.delivery.digest:
+                said = replace(said, digest=one.delivery.digest, detail=_among(said.detail, len(self.left)))
+            done.append(Done(one.key, one.delivery, said))
+        return done
+
+
+def _among(detail: str, count: int) -> str:
+    return "; ".join(part for part in (detail, f"{count} in one message" if count > 1 else "") if part)
+
+
+def _members(record: Inbound) -> Iterator[Member]:
+    """Yield the deliveries that a record of a channel topic is about. Raises Undecodable."""
+    first = codec.decode(Delivery, record.value or b"")
+    others = (codec.decode(Delivery, raw) for raw in first.together)
+    # A record has the time at which it was put into its batch, right after the gate's decision.
+    queued = round(record.timestamp * 1000)
+    for one in (first, *others):
+        delivery = replace(one, stages=replace(one.stages or Stages(one.due_at), queued_at=queued), together=())
+        key = ids.delivery_key(one.recipient_id, one.reminder_id, one.delivery_id)
+        yield Member(key, delivery, codec.decode(Message, one.sealed.body))
+
+
+def _both(one: Decision, other: Decision) -> Decision:
+    """Return two decisions on one input as one. Of what waits in a room nothing is written: it is looked at again."""
+    return replace(
+        one,
+        rows={**one.rows, **other.rows},
+        emits=(*one.emits, *other.emits),
+        after=(*one.after, *other.after),
+        park=other.park,
+    )
 
 
 def _answer(delivery: Delivery, outcome: Outcome, started: int, ended: int, table: Prices) -> DeliveryAnswer:

@@ -26,6 +26,7 @@ from schemas.records import (
     DeliveryAnswer,
     ProviderDay,
     RecipientDelivery,
+    RecipientDigest,
     RecipientLink,
     RecipientProfile,
     RecipientSends,
@@ -143,8 +144,15 @@ class Delivering:
         raw = view.get(key)
         return None if raw is None else codec.decode(RecipientDelivery, raw[index.HEADER.size :])
 
+    def digest(self, view: View, key: bytes) -> RecipientDigest | None:
+        """Return who waits to go in one message."""
+        raw = view.get(key)
+        return None if raw is None else codec.decode(RecipientDigest, raw[index.HEADER.size :])
+
     def written(
-        self, row: RecipientProfile | RecipientLink | RecipientSends | RecipientDelivery | ProviderDay, due_ms: int
+        self,
+        row: RecipientProfile | RecipientLink | RecipientSends | RecipientDelivery | RecipientDigest | ProviderDay,
+        due_ms: int,
     ) -> bytes:
         """Return the bytes of a row that housekeeping looks at when it is due (0: never)."""
         return index.pack(index.NO_STATE, 0, 0, due_ms, 0) + codec.encode(row)

@@ -42,6 +42,8 @@ def recipient(
     sends = ids.sends_key(recipient_id)
     if view.get(sends) is not None:
         rows[sends] = None
+    waiting = ids.digest_prefix(recipient_id)
+    rows |= {key: None for key, _ in view.scan(waiting, waiting, LINK_PAGE)}
     links = []
     for key, link in links_of(work, view, recipient_id):
         gone = keyless(replace(link, linked=False, correlation_id=correlation_id[:200]))

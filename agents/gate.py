@@ -2,9 +2,10 @@
 now."""
 
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 
-from agents import forgetting, keeping, letters, ways, wording
+from agents import digests, forgetting, keeping, letters, ways, wording
 from agents.delivery import Delivering
 from agents.letters import Complaint
 from agents.meter import Stage
@@ -24,6 +25,7 @@ from schemas.records import (
     Delivery,
     DeliveryAnswer,
     DeliveryRequest,
+    RecipientDelivery,
     RecipientEvent,
     RecipientLink,
     RecipientProfile,
@@ -32,6 +34,7 @@ from schemas.records import (
 )
 from schemas.sealing import Unopened
 from tables import caps, consent, deliveries, recipients
+from tables import digests as rules
 
 #: Channels that reach all devices of a person with one delivery.
 _SEVERAL = frozenset({Channel.PUSH})
@@ -251,7 +254,9 @@ def _withdraw(work: Delivering, record: Inbound, request: DeliveryRequest) -> Jo
     def run(view: View, now: int) -> Decision:
         row = work.delivery(view, key) or deliveries.new(request, now)
         verdict = deliveries.withdraw(row, request, now)
-        return _decision(work, key, verdict, now)
+        decision = _decision(work, key, verdict, now)
+        gone = digests.withdrawn(work, view, request, now)
+        return replace(decision, rows={**decision.rows, **gone}) if gone else decision
 
     return Job((key,), run, record)
 
@@ -274,7 +279,12 @@ def _deliver(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job
         if not verdict.proceed or verdict.row is None:
             return _decision(work, key, verdict, now)
         read = keeping.read(work, view, request, now)
-        sent, refusal = _address(work, view, request, read, delivery, row.template, now)
+        sent, refusal = _address(work, view, request, read, delivery, row, now)
+        if rules.digests(work.categories.of(request.category)):
+            said, judge = (sent, refusal), partial(judged, work)
+            in_digest = digests.asked(work, view, record.partition, request, verdict.row, said, judge, now)
+            if in_digest is not None:
+                return in_digest
         if refusal is not None:
             ended = deliveries.ended(verdict.row, request.attempt, refusal, now)
             return _decision(work, key, deliveries.Verdict(ended, (refusal,)), now)
@@ -309,17 +319,24 @@ def _counted(
     return {ids.sends_key(request.recipient_id): work.written(sends, caps.due(sends))}
 
 
+def judged(
+    work: Delivering, view: View, request: DeliveryRequest, delivery: str, row: RecipientDelivery, now: int
+) -> tuple[Delivery | None, DeliveryAnswer | None]:
+    """Return the delivery for the contact that serves now, or why there is none. ``row``: what is remembered of it."""
+    return _address(work, view, request, keeping.read(work, view, request, now), delivery, row, now)
+
+
 def _address(
     work: Delivering,
     view: View,
     request: DeliveryRequest,
     read: tuple[RecipientProfile | None, Content] | keeping.Closed,
     delivery: str,
-    template: str,
+    row: RecipientDelivery,
     now: int,
 ) -> tuple[Delivery | None, DeliveryAnswer | None]:
     """Return the delivery for the contact that serves now, or why there is none. ``read``: whom it is for and what it
-    says; ``template``: the version that an earlier attempt was rendered with."""
+    says."""
 
     def refuse(
         outcome: OutcomeKind, reason: str, *, ours: bool = False, wait_ms: int = 0, detail: str = ""
@@ -374,13 +391,13 @@ def _address(
     if request.addressed and (unwanted := _unwanted(work, profile, request, channel, address)):
         return refuse(OutcomeKind.OPTED_OUT, unwanted)
     stopped = consent.look(profile or RecipientProfile(), request.category, category, channel, now) or _full(
-        work, view, request, delivery, profile, now
+        work, view, request, row.digest or delivery, profile, now
     )
     if isinstance(stopped, consent.Refused):
         return refuse(OutcomeKind.OPTED_OUT, stopped.reason)
     if stopped is not None:
         return refuse(OutcomeKind.HELD, stopped.reason, ours=True, wait_ms=stopped.until - now)
-    worded = wording.worded(work.templates, request, template, content, category, channel, profile, work.foot)
+    worded = wording.worded(work.templates, request, row.template, content, category, channel, profile, work.foot)
     if isinstance(worded, wording.Unworded):
         wait_ms = worded.wait_ms
         return refuse(worded.outcome, worded.reason, ours=wait_ms > 0, wait_ms=wait_ms, detail=worded.detail)
@@ -436,7 +453,7 @@ def _full(
     profile: RecipientProfile | None,
     now: int,
 ) -> consent.Held | None:
-    """Return what a recipient's caps say of a delivery."""
+    """Return what a recipient's caps say of a delivery, or of the message that it went in before."""
     if profile is None or not caps.capped(profile) or work.categories.of(request.category).overrides_caps:
         return None
     sends = work.sends(view, request.recipient_id)

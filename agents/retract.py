@@ -173,10 +173,14 @@ class Retractions:
 
 
 def _taken(row: RecipientDelivery, now: int) -> DeliveryAnswer | None:
-    """Return the provider's word that it took a delivery, None where it did not, or so long ago that it is out."""
+    """Return the provider's word that it took a delivery, None where it did not, or so long ago that it is out, or
+    where others went in the same message."""
     for attempt in reversed(row.attempts):
         said = attempt.outcome
         if attempt.state is AttemptState.ENDED and said is not None and said.outcome in _REACHED:
+            if said.digest:
+                # The others in the same message are to be read all the same.
+                return None
             return said if said.channel in retraction.CHANNELS and _recent(said.channel, attempt, now) else None
     return None
 

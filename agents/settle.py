@@ -137,7 +137,8 @@ def verdict(core: Core, row: ReminderRow | None, answer: DeliveryAnswer, now: in
         policy=policy,
         retry_after_s=wait_ms / 1000 if answer.not_before else None,
         spent=answer.spent,
-        jitter=jitter(ids.attempt_id(answer.delivery_id, answer.attempt)),
+        # Those who went in one message come back together.
+        jitter=jitter(ids.attempt_id(answer.digest or answer.delivery_id, answer.attempt)),
         has_next_step=answer.step + 1 < len(steps),
         more_contacts=answer.more and not steps,
         maybe_sent=rule,

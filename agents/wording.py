@@ -1,17 +1,20 @@
 """Wording: what a delivery says on its channel, by its template or without one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from channels import layout, render
+from channels import digest, layout, render
+from channels.digest import Part
 from channels.layout import Foot
 from channels.render import Mail
 from channels.shelf import Shelf
-from channels.templates import About, UnsaidError
+from channels.templates import About, Said, UnsaidError
 from channels.word_reasons import HOPELESS, UNKNOWN_MS, WordReason
 from schemas.names import Channel, OutcomeKind
 from schemas.quick import replace
-from schemas.records import Content, DeliveryRequest, Message, RecipientProfile
+from schemas.records import Content, Delivery, DeliveryRequest, Message, MessageItem, RecipientProfile
+from tables import digests
 from tables.consent import Category
 
 _NO_FOOT = Foot()
@@ -19,7 +22,8 @@ _NO_FOOT = Foot()
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """A message without its address. ``template``: the version that it was rendered with, "" for none."""
+    """A message without its address, and what it says as one of several. ``template``: the version that it was rendered
+    with, "" for none."""
 
     message: Message
     template: str = ""
@@ -55,9 +59,10 @@ def worded(
 ) -> Worded | Unworded:
     """Return what a delivery says. ``before``: the version that an earlier attempt of it was rendered with, which it
     keeps for as long as anybody here knows it. ``foot``: what the installation says of itself."""
-    foot = _foot(foot, category)
+    foot = foot_of(foot, category)
     if not request.template:
-        return Worded(_plain(channel, content, foot, profile.locale if profile is not None else ""))
+        made = _plain(channel, content, foot, profile.locale if profile is not None else "")
+        return Worded(replace(made, item=_item(category, content, content.title, content.text)))
     version = (shelf.known(before) if before else None) or shelf.find(request.template)
     if version is None:
         return Unworded(WordReason.UNKNOWN, request.template)
@@ -75,9 +80,82 @@ def worded(
     except UnsaidError as exc:
         return Unworded(exc.reason, f"{version.ref}: {exc.what}")
     if channel is Channel.EMAIL:
-        made = layout.mail(render.email(said.title, said.text, said.html), Foot(postal=foot.postal))
-        return Worded(_mail(made, content, version.tongue(about.locale).name), version.ref)
-    return Worded(message_for(channel, "", replace(content, title=said.title, text=said.text)), version.ref)
+        mail = layout.mail(render.email(said.title, said.text, said.html), Foot(postal=foot.postal))
+        made = _mail(mail, content, version.tongue(about.locale).name)
+    else:
+        made = message_for(channel, "", replace(content, title=said.title, text=said.text))
+    return Worded(replace(made, item=_item(category, content, said.title, said.text)), version.ref)
+
+
+def _item(category: Category, content: Content, title: str, text: str) -> MessageItem | None:
+    if not digests.digests(category):
+        return None
+    return MessageItem(content.title, content.text, render.one_line(title, render.MAX_TITLE), render.many_lines(text))
+
+
+def together(
+    shelf: Shelf,
+    channel: Channel,
+    several: Sequence[tuple[Delivery, Message]],
+    category: Category,
+    profile: RecipientProfile,
+    foot: Foot,
+) -> Message:
+    """Return several deliveries to one address as one message, in their order: in the words of their template, where
+    they have the same and it goes through ``items``; else each in its own words, by the layout of a digest."""
+    foot, messages, locale = foot_of(foot, category), [message for _, message in several], profile.locale
+    said = _by_template(shelf, channel, several, profile, foot)
+    first, parts = messages[0], parts_of(messages)
+    if said is not None and channel is Channel.EMAIL:
+        title = said.title or digest.heading(len(parts), locale)
+        mail = layout.mail(render.email(title, said.text, said.html), Foot(postal=foot.postal))
+        return replace(first, title=mail.subject, text=mail.text, html=mail.html, data={}, item=None)
+    if said is not None:
+        made = message_for(channel, first.address, Content(said.title, said.text), first.last_inbound_at)
+        return replace(made, also=first.also)
+    if channel is Channel.EMAIL:
+        mail = digest.mail(parts, foot, locale)
+        return replace(first, title=mail.subject, text=mail.text, html=mail.html, data={}, item=None, locale=locale)
+    title, text = digest.said(channel, parts, foot, locale)
+    return replace(first, title=title, text=text, data={}, item=None)
+
+
+def _by_template(
+    shelf: Shelf,
+    channel: Channel,
+    several: Sequence[tuple[Delivery, Message]],
+    profile: RecipientProfile,
+    foot: Foot,
+) -> Said | None:
+    refs = {delivery.template for delivery, _ in several}
+    version = shelf.known(next(iter(refs))) if len(refs) == 1 and "" not in refs else None
+    if version is None or not profile.zone or not version.several(channel, profile.locale):
+        # Without a zone of theirs each may have one of its own.
+        return None
+    items = []
+    for delivery, message in several:
+        item = message.item or MessageItem()
+        about = About(
+            locale=profile.locale,
+            zone=profile.zone,
+            due=datetime.fromtimestamp(delivery.due_at / 1000, UTC),
+            title=item.title,
+            text=item.text,
+            category=delivery.category,
+            sender=foot.sender,
+        )
+        items.append((message.data, about))
+    try:
+        return version.say_several(channel, items)
+    except UnsaidError:
+        # Alone each could be said whole, so that each is said so.
+        return None
+
+
+def parts_of(messages: Sequence[Message]) -> list[Part]:
+    """Return what several messages say as the parts of one."""
+    items = [message.item or MessageItem(said_title=message.title, said_text=message.text) for message in messages]
+    return [Part(item.said_title, item.said_text) for item in items]
 
 
 def _plain(channel: Channel, content: Content, foot: Foot, locale: str) -> Message:
@@ -93,7 +171,7 @@ def _mail(made: Mail, content: Content, locale: str) -> Message:
     return Message("", title=made.subject, text=made.text, html=made.html, data=content.data, locale=locale)
 
 
-def _foot(foot: Foot, category: Category) -> Foot:
+def foot_of(foot: Foot, category: Category) -> Foot:
     """Return what a category says at its foot, else what the installation does."""
     return Foot(category.sender or foot.sender, category.answer or foot.answer, category.postal_address)
 

@@ -9,7 +9,8 @@ from typing import Any
 from channels.layout import MAX_ANSWER, MAX_SENDER
 from schemas import windows
 from schemas.names import MaybeSent
-from tables.consent import Categories, Category, Legal, Needs
+from tables.consent import Caps, Categories, Category, Legal, Needs
+from tables.digests import MAX_WINDOW_S, MIN_WINDOW_S
 
 KEYS = (
     "legal",
@@ -24,6 +25,8 @@ KEYS = (
     "sender",
     "answer",
     "cheaper_first",
+    "digest_window_s",
+    "caps",
 )
 
 
@@ -93,6 +96,16 @@ def _category(name: str, table: Mapping[str, Any], faults: list[str]) -> Categor
     if maybe_sent not in (MaybeSent.HOLD, MaybeSent.RESEND, MaybeSent.BY_CATEGORY):
         fault("maybe_sent", "use hold or resend, or leave it out")
         maybe_sent = MaybeSent.BY_CATEGORY
+    window = table.get("digest_window_s", 0)
+    if type(window) is not int or not (window == 0 or MIN_WINDOW_S <= window <= MAX_WINDOW_S):
+        fault("digest_window_s", f"use whole seconds from {MIN_WINDOW_S} to {MAX_WINDOW_S}, or leave it out")
+        window = 0
+    kept_back = _choice(Caps, table.get("caps", "hold"))
+    if kept_back is None:
+        fault("caps", f"use {' or '.join(Caps)}")
+        kept_back = Caps.HOLD
+    if kept_back is Caps.DIGEST and table.get("overrides_caps") is True:
+        fault("caps", "with overrides_caps nothing is kept back; leave one of them out")
     return Category(
         legal,
         needs,
@@ -106,6 +119,8 @@ def _category(name: str, table: Mapping[str, Any], faults: list[str]) -> Categor
         _line(table, "sender", MAX_SENDER, fault),
         _line(table, "answer", MAX_ANSWER, fault),
         flag("cheaper_first"),
+        window,
+        kept_back,
     )
 
 

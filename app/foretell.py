@@ -7,16 +7,17 @@ where none is given, suppressions, holds, what else is sent to them by then.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import assert_never
 
 from agents.intake import definition_of
 from app import reasons
 from app.cli.times import moment
 from channels.shelf import Shelf
 from schemas.checks import zone as zone_of
-from schemas.names import Action, Channel, WaitFor
-from schemas.records import Definition, RecipientProfile, ReminderEvent, Step
-from tables import caps, consent, prices, recipients, schedule
-from tables.consent import Categories, Category
+from schemas.names import Action, Channel, RequestKind, State, WaitFor
+from schemas.records import Definition, Occurrence, RecipientProfile, ReminderEvent, Step
+from tables import caps, consent, digests, prices, recipients, schedule, transition
+from tables.consent import Caps, Categories, Category
 from tables.prices import NO_PRICES, Prices
 from tables.schedule import TimeRules
 
@@ -76,6 +77,7 @@ def foretell(event: ReminderEvent, profile: RecipientProfile | None, here: Insta
     _deadline(event, at, here, lines)
     category = here.categories.of(event.category)
     lines.append(_category(event.category, category, here))
+    lines.extend(_digest(d, category))
     if event.template:
         lines.extend(_template(event, profile, here))
     lines.extend(_steps(event, profile, category, here, at))
@@ -135,8 +137,37 @@ def _category(name: str, category: Category, here: Installation) -> Line:
     parts += ["goes through quiet hours"] if category.overrides_quiet else []
     parts += ["goes beyond caps"] if category.overrides_caps else []
     parts += ["takes the cheaper channel first"] if category.cheaper_first else []
+    parts += (
+        ["goes as one message with others that its recipient's cap keeps back"] if category.caps is Caps.DIGEST else []
+    )
     rule = "CATEGORIES_FILE" if known else "no table of this name in CATEGORIES_FILE"
     return Line("category", f"{name}: {', '.join(parts)}.", rule)
+
+
+def _digest(d: Definition, category: Category) -> Iterator[Line]:
+    """Yield whether it waits for others, to go with them in one message."""
+    if not digests.digests(category):
+        return
+    request = transition.request(RequestKind.DELIVER, "", d, Occurrence("", State.SENDING, 0, 0, 0), 0)
+    match digests.never(request):
+        case digests.Why.URGENT:
+            words = "It is urgent, so it waits for no other and goes alone."
+        case digests.Why.ANSWER:
+            words = "It wants an answer, which must be about one reminder, so it goes alone."
+        case digests.Why.COST:
+            words = "It has a cost cap of its own, so it goes alone."
+        case digests.Why.ADDRESS:
+            words = "It names no recipient, so it goes alone."
+        case None if not category.digest_window_s:
+            words = "Where its recipient's cap keeps it back, it goes in one message with the others of its category."
+        case None:
+            words = (
+                f"It is HELD for up to {category.digest_window_s} s, and goes in one message with the others of its "
+                "category and recipient that come by then. To a webhook, or with a deadline before, it goes alone."
+            )
+        case other:
+            assert_never(other)
+    yield Line("digest", words, "digest_window_s" if category.digest_window_s else "caps")
 
 
 def _template(event: ReminderEvent, profile: RecipientProfile | None, here: Installation) -> Iterator[Line]:

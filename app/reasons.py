@@ -165,6 +165,7 @@ LIFE: dict[str, str] = {
     "zone_unknown": "A marketing call must keep to the recipient's clock, and their time zone is not known.",
     "cap_per_hour": "The recipient wants no more messages in an hour.",
     "cap_per_day": "The recipient wants no more messages in a day.",
+    "digest_window": "It waits for other reminders of its recipient, to go with them in one message.",
     "no_consent": "The category needs the recipient's consent, and they have not given it.",
     "consent_refused": "The recipient refused messages of this category on this channel.",
     "not_on_send_only_list": "SEND_ONLY_TO does not list this address.",

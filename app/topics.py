@@ -241,10 +241,11 @@ TOPICS: tuple[TopicSpec, ...] = (
     ),
     TopicSpec(
         f"{DELIVERY_APP}-{RECIPIENTS_TABLE}-changelog",
-        "p/, d/, l/ or c/ and the owner; q/ and a provider",
+        "p/, d/, l/, c/ or g/ and the owner; q/ and a provider",
         "gate, channels",
         "rows of the recipients table: a header of 20 bytes and the Avro body, by the first letter of the key",
-        "recipient_profile, sealed_profile, recipient_delivery, recipient_link, recipient_sends, provider_day",
+        "recipient_profile, sealed_profile, recipient_delivery, recipient_link, recipient_sends, recipient_digest, "
+        "provider_day",
         cleanup=Cleanup.COMPACT,
         further=_ERASABLE,
     ),

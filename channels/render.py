@@ -6,6 +6,7 @@ A mail without a template: a subject, the text, and the same text as HTML.
 import html as markup
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from channels.foot_words import ENGLISH, FootWords
@@ -129,6 +130,19 @@ def _as_html(subject: str, title: str, text: str) -> str:
     heading = f'<h1 dir="auto" style="font-size:1.25em">{escaped(title)}</h1>\n' if title else ""
     body = "\n".join(f'<p dir="auto">{escaped(part)}</p>' for part in paragraphs)
     return f"{_HEAD}{escaped(subject)}{_BODY}{heading}{body}\n</body></html>\n"
+
+
+def listed(subject: str, heading: str, parts: Sequence[tuple[str, str]]) -> str:
+    """Return several titles and texts as one page of HTML, each below the other in an ordered list."""
+    items = "\n".join(f'<li style="margin-bottom:1em">{_listed(title, text)}</li>' for title, text in parts)
+    head = f'<h1 dir="auto" style="font-size:1.25em">{escaped(heading)}</h1>\n'
+    return f"{_HEAD}{escaped(subject)}{_BODY}{head}<ol>\n{items}\n</ol>\n</body></html>\n"
+
+
+def _listed(title: str, text: str) -> str:
+    paragraphs = [part.strip("\n") for part in _EMPTY_LINES.split(text) if part.strip()]
+    heading = f'<strong dir="auto">{escaped(title)}</strong>\n' if title else ""
+    return heading + "\n".join(f'<p dir="auto" style="margin:.25em 0">{escaped(part)}</p>' for part in paragraphs)
 
 
 def escaped(text: str) -> str:

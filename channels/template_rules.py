@@ -39,6 +39,8 @@ OWN_FILTERS = frozenset(["date", "time", "datetime", "number", "percent", "money
 TESTS = frozenset(["defined", "undefined", "equalto", "eq", "ne", "lt", "le", "gt", "ge", "in"])
 #: What is known of the reminder itself, as ``reminder.<name>``.
 BUILT_IN = frozenset(["due", "title", "text", "category", "sender"])
+#: The reminders that a message is of: one, or all of a digest.
+ITEMS = "items"
 _LOOP = frozenset(["index", "index0", "first", "last", "length"])
 #: Filters that read a value as a number or a time, for which a check has to have a sample.
 SAMPLES = {
@@ -102,23 +104,40 @@ class TemplateFault:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a file needs of a reminder: values it cannot do without, those that it may have, and samples by value."""
+    """What a file needs of a reminder: values it cannot do without, those that it may have, and samples by value.
+    ``several``: it goes through ``items``, so that it can be of several reminders at once."""
 
     wants: frozenset[str]
     optional: frozenset[str]
     samples: dict[str, str]
+    several: bool = False
 
 
 def look(tree: nodes.Template, file: str, locale: Locale, *, html: bool) -> tuple[list[TemplateFault], Needs]:
     """Return the faults of a parsed file, and what it needs."""
     faults: list[TemplateFault] = []
-    _walk(tree, faults, file, locale, looping=False)
+    _walk(tree, faults, file, locale, _items(tree), looping=False)
     if html:
         faults += [TemplateFault(file, 0, remedy) for remedy in _markup(tree)]
     return faults, _needs(tree)
 
 
-def _walk(node: nodes.Node, faults: list[TemplateFault], file: str, locale: Locale, *, looping: bool) -> None:
+def _items(tree: nodes.Template) -> frozenset[str]:
+    """Return the names that stand for one of the reminders in the loops that go through them."""
+    loops = (loop for loop in tree.find_all(nodes.For) if _is_name(loop.iter, ITEMS))
+    return frozenset(loop.target.name for loop in loops if isinstance(loop.target, nodes.Name))
+
+
+def _walk(
+    node: nodes.Node,
+    faults: list[TemplateFault],
+    file: str,
+    locale: Locale,
+    items: frozenset[str],
+    *,
+    looping: bool,
+    within: bool = False,
+) -> None:
     def fault(remedy: str) -> None:
         faults.append(TemplateFault(file, node.lineno, remedy))
 
@@ -134,9 +153,13 @@ def _walk(node: nodes.Node, faults: list[TemplateFault], file: str, locale: Loca
         case nodes.Test() if node.name not in TESTS:
             fault(f"no test {node.name}; use {', '.join(sorted(TESTS))}")
         case nodes.Getattr():
-            _attribute(node, fault)
+            _attribute(node, fault, items)
         case nodes.Getitem():
-            _brackets(node, fault)
+            _brackets(node, fault, items)
+        case nodes.Name() if node.name == ITEMS and items and node.ctx == "load" and not within:
+            fault("items are the reminders of the message here: go through them, or count them by |length")
+        case nodes.Name() if node.name in items and node.ctx == "load":
+            fault(f"{node.name} is a whole reminder; name a part of it, such as {node.name}.title")
         case nodes.Name() if node.name.startswith("_") or node.name in _RESERVED:
             fault(f"{node.name} is no value; name one of the reminder's")
         case nodes.Const() if isinstance(node.value, int | float) and abs(node.value) > 1_000_000:
@@ -149,24 +172,33 @@ def _walk(node: nodes.Node, faults: list[TemplateFault], file: str, locale: Loca
     for child in node.iter_child_nodes():
         # What is known of the reminder is named with its parts: looked at above.
         if not (isinstance(node, nodes.Getattr | nodes.Getitem) and isinstance(child, nodes.Name)):
-            _walk(child, faults, file, locale, looping=looping)
+            counted = isinstance(node, nodes.Filter) and node.name == "length" and child is node.node
+            gone_through = isinstance(node, nodes.For) and child is node.iter
+            _walk(child, faults, file, locale, items, looping=looping, within=counted or gone_through)
 
 
 def _loop(node: nodes.For, fault: Callable[[str], None], *, again: bool) -> None:
     if again:
         fault("a loop may not stand in another; leave one out")
-    if not (isinstance(node.iter, nodes.Filter) and node.iter.name == "split"):
-        fault("a loop goes through a split value alone: {% for item in items|split(';') %}")
+    if _is_name(node.iter, ITEMS):
+        if not isinstance(node.target, nodes.Name):
+            fault("go through the reminders one by one: {% for item in items %}")
+    elif not (isinstance(node.iter, nodes.Filter) and node.iter.name == "split"):
+        fault("a loop goes through items, or a split value: {% for paper in papers|split(';') %}")
     if node.recursive:
         fault("a loop may not call itself; leave out recursive")
 
 
-def _brackets(node: nodes.Getitem, fault: Callable[[str], None]) -> None:
-    if not (_is_name(node.node, "data") and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str)):
+def _brackets(node: nodes.Getitem, fault: Callable[[str], None], items: frozenset[str]) -> None:
+    if not (
+        (_is_name(node.node, "data") or _is_item(node.node, items))
+        and isinstance(node.arg, nodes.Const)
+        and isinstance(node.arg.value, str)
+    ):
         fault('use values by their names; only data["a name"] takes brackets')
 
 
-def _attribute(node: nodes.Getattr, fault: Callable[[str], None]) -> None:
+def _attribute(node: nodes.Getattr, fault: Callable[[str], None], items: frozenset[str]) -> None:
     for name, known in (("reminder", BUILT_IN), ("loop", _LOOP)):
         if _is_name(node.node, name):
             if node.attr not in known:
@@ -175,6 +207,10 @@ def _attribute(node: nodes.Getattr, fault: Callable[[str], None]) -> None:
     if _is_name(node.node, "data"):
         if node.attr.startswith("_") or hasattr(dict, node.attr):
             fault(f'write data["{node.attr}"]')
+        return
+    if _is_item(node.node, items):
+        if node.attr.startswith("_"):
+            fault(f"a reminder has no part {node.attr}; name one of its values")
         return
     fault(f"a value has no parts such as .{node.attr}; use a filter")
 
@@ -220,25 +256,31 @@ def _is_name(node: nodes.Node, name: str) -> bool:
     return isinstance(node, nodes.Name) and node.name == name
 
 
+def _is_item(node: nodes.Node, items: frozenset[str]) -> bool:
+    return isinstance(node, nodes.Name) and node.name in items
+
+
 # -- needs -------------------------------------------------------------------------------------------------------------
 
 
 def _needs(tree: nodes.Template) -> Needs:
     optional: set[str] = set()
     samples: dict[str, str] = {}
+    items = _items(tree)
     bound = {n.name for n in tree.find_all(nodes.Name) if n.ctx == "store"} | {"loop", "reminder", "data"}
+    bound |= {ITEMS} if items else set()
     for node in tree.find_all((nodes.Filter, nodes.Test)):
-        found = {name for _, name in _values(node.node, bound)}
+        found = {name for _, name in _values(node.node, bound, items)}
         if node.name in (_GUARDS if isinstance(node, nodes.Filter) else ("defined", "undefined")):
             optional |= found
         if isinstance(node, nodes.Filter) and node.name in SAMPLES:
             samples |= dict.fromkeys(found, SAMPLES[node.name])
     # What is looked at before it is used is no condition, wherever else it is used.
-    wants = {name for _, name in _values(tree, bound)} - optional
-    return Needs(frozenset(wants), frozenset(optional), samples)
+    wants = {name for _, name in _values(tree, bound, items)} - optional
+    return Needs(frozenset(wants), frozenset(optional), samples, bool(items))
 
 
-def _values(node: nodes.Node, bound: set[str]) -> Iterator[tuple[nodes.Node, str]]:
+def _values(node: nodes.Node, bound: set[str], items: frozenset[str]) -> Iterator[tuple[nodes.Node, str]]:
     """Yield the values of a reminder that are named in or below a node."""
     match node:
         case nodes.Name() if node.ctx == "load" and node.name not in bound:
@@ -247,9 +289,16 @@ def _values(node: nodes.Node, bound: set[str]) -> Iterator[tuple[nodes.Node, str
             yield node, node.attr
         case nodes.Getitem() if _is_name(node.node, "data") and isinstance(node.arg, nodes.Const):
             yield node, str(node.arg.value)
+        case nodes.Getattr() if _is_item(node.node, items):
+            # What a reminder has itself is no value of its data.
+            if node.attr not in BUILT_IN:
+                yield node, node.attr
+        case nodes.Getitem() if _is_item(node.node, items) and isinstance(node.arg, nodes.Const):
+            if node.arg.value not in BUILT_IN:
+                yield node, str(node.arg.value)
         case _:
             for child in node.iter_child_nodes():
-                yield from _values(child, bound)
+                yield from _values(child, bound, items)
 
 
 # -- HTML --------------------------------------------------------------------------------------------------------------

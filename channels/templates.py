@@ -7,8 +7,8 @@ a reader and a reminder's values is whole, or nothing.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from channels import formats, render
 from channels.formats import NotOneError
-from channels.template_rules import MAX_SOURCE, PLAIN_FILTERS, TESTS, Needs, TemplateFault, look
+from channels.template_rules import ITEMS, MAX_SOURCE, PLAIN_FILTERS, TESTS, Needs, TemplateFault, look
 from channels.word_reasons import WordReason
 from schemas.names import Channel
 
@@ -90,6 +90,18 @@ class About:
         if self.due is not None:
             known["due"] = self.due
         return known
+
+
+class _Item:
+    """One of the reminders that a message is of: its values by name, before them what it has itself."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, data: Mapping[str, str | None], about: About) -> None:
+        self._known = {name: inert(value) for name, value in data.items() if value is not None} | about.known()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._known[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +177,53 @@ class Version:
                 return self.tongues[name]
         return self.tongues[self.default]
 
+    def several(self, channel: Channel, locale: str) -> bool:
+        """Return whether its words of a channel, for a reader, can be of several reminders at once."""
+        tongue = self.tongue(locale)
+        parts = [
+            self._part(tongue, channel),
+            *(["html"] if channel is Channel.EMAIL and "html" in tongue.parts else []),
+        ]
+        return all(tongue.needs[part].several for part in parts)
+
+    @staticmethod
+    def _part(tongue: Tongue, channel: Channel) -> str:
+        return next(part for part in CHOICE[channel] if part in tongue.parts)
+
     def say(self, channel: Channel, data: Mapping[str, str | None], about: About) -> Said:
         """Return what a message says; raises ``UnsaidError`` where that would not be whole."""
         tongue = self.tongue(about.locale)
         if lacking := [name for name in tongue.wants if not _there(data.get(name))]:
             raise UnsaidError(WordReason.MISSING, min(lacking))
+        return self._say(channel, tongue, data, about, [(data, about)])
+
+    def say_several(self, channel: Channel, items: Sequence[tuple[Mapping[str, str | None], About]]) -> Said:
+        """Return what one message says of several reminders; raises ``UnsaidError`` where that would not be whole.
+
+        Outside of the loop through them only what they have in common is known.
+        """
+        first = items[0][1]
+        data = {name: value for name, value in items[0][0].items() if all(one.get(name) == value for one, _ in items)}
+        about = replace(first, title="", text="")
+        return self._say(channel, self.tongue(first.locale), data, about, items)
+
+    def _say(
+        self,
+        channel: Channel,
+        tongue: Tongue,
+        data: Mapping[str, str | None],
+        about: About,
+        items: Sequence[tuple[Mapping[str, str | None], About]],
+    ) -> Said:
         reader = _reader(about.locale, tongue.name, about.zone)
         values: dict[str, Any] = {name: inert(value) for name, value in data.items() if value is not None}
         values |= {"data": values.copy(), "reminder": about.known(), "_reader": reader}
-        context = Context(_TEXT, values, None, {})
-        part = next(part for part in CHOICE[channel] if part in tongue.parts)
+        part = self._part(tongue, channel)
+        if any(needs.several for needs in tongue.needs.values()):
+            several = values | {ITEMS: [_Item(*item) for item in items]}
+        else:
+            several = values
+        context = Context(_TEXT, several, None, {})
         text = tongue.parts[part](context).strip()
         if not text:
             raise UnsaidError(WordReason.FAILED, f"text in {FILES[part]}")
@@ -183,7 +232,7 @@ class Version:
         subject = tongue.parts.get("subject")
         title = subject(context) if subject is not None else about.title
         html = tongue.parts.get("html") if channel is Channel.EMAIL else None
-        made = html(Context(_HTML, values, None, {})) if html is not None else ""
+        made = html(Context(_HTML, several, None, {})) if html is not None else ""
         return Said(render.one_line(title, MAX_OUTPUT), text, made)
 
 

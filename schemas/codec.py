@@ -449,6 +449,7 @@ CONTRACTS: Mapping[type, Contract[Any]] = {
         records.RecipientLink,
         records.RecipientSends,
         records.ProviderDay,
+        records.RecipientDigest,
         records.Content,
         records.Message,
         records.DeliveryRequest,

@@ -6,6 +6,7 @@ Parts are percent-escaped before they are joined, so that no id of a producer ca
 import base64
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote, unquote
 
 #: Longest reminder or recipient id, in bytes of UTF-8.
@@ -50,6 +51,16 @@ def attempt_id(delivery: str, attempt: int) -> str:
     return f"{delivery}:{attempt}"
 
 
+def attempt_ids(attempts: Sequence[str]) -> str:
+    """Return the ids of several attempts as one text, for those that went in one message."""
+    return ",".join(attempts)
+
+
+def attempts_named(attempts: str) -> list[tuple[str, int]]:
+    """Return the deliveries that a text of attempts' ids names, and the number of each attempt."""
+    return [attempt_named(attempt) for attempt in attempts.split(",")]
+
+
 def attempt_named(attempt: str) -> tuple[str, int]:
     """Return the delivery that an attempt's id names, and the attempt's number: 0 for a delivery's own id."""
     delivery, _, number = attempt.rpartition(":")
@@ -62,6 +73,11 @@ def step_of(delivery: str) -> int:
     """Return the step of a delivery by its id, 0 where it has none."""
     last = delivery.rpartition(":")[2]
     return int(last) if last.isdecimal() else 0
+
+
+def digest_id(deliveries: Iterable[str]) -> str:
+    """Return the id of the message that several deliveries go in: the same for the same ones, in any order."""
+    return "digest:" + hashlib.sha256("\n".join(sorted(deliveries)).encode()).hexdigest()[:32]
 
 
 def provider_token(delivery: str) -> str:
@@ -83,6 +99,16 @@ def profile_key(recipient_id: str) -> bytes:
 def sends_key(recipient_id: str) -> bytes:
     """Return the key of the row that counts a recipient's deliveries of the last day."""
     return f"c/u:{escape(recipient_id)}".encode()
+
+
+def digest_prefix(recipient_id: str) -> bytes:
+    """Return what the keys of a recipient's rows of digests begin with."""
+    return f"g/u:{escape(recipient_id)}/".encode()
+
+
+def digest_key(recipient_id: str, category: str) -> bytes:
+    """Return the key of the row that gathers a recipient's deliveries of a category for one message."""
+    return digest_prefix(recipient_id) + escape(category).encode()
 
 
 def provider_day_key(provider: str) -> bytes:

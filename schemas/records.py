@@ -453,7 +453,8 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class RecipientDelivery:
     """The body of a ``d/`` row: the asks, attempts and withdrawals of one delivery. Asks up to ``withdrawn`` are dead.
-    ``template``: the version of the template that its attempts are rendered with."""
+    ``template``: the version of the template that its attempts are rendered with. ``digest_due``: until when it waited
+    for others, ms UTC; ``digest``: the message that it was last put into with them."""
 
     reminder_id: str
     recipient_id: str
@@ -466,6 +467,32 @@ class RecipientDelivery:
     attempts: tuple[Attempt, ...] = ()
     first_at: int = 0
     template: str = ""
+    digest_due: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A delivery that was told to ask again at the end of a window (ms UTC); ``token`` is the opaque form of its id."""
+
+    token: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientDigest:
+    """The body of a ``g/`` row: deliveries of one recipient and category that wait to go in one message.
+
+    ``until``: when the window that is open ends. ``waiting``: who was told to ask again. ``gathered``: the requests
+    that have come since (each a DeliveryRequest, encoded), ``closes``: when they go, whoever is still awaited.
+    """
+
+    recipient_id: str
+    category: str
+    until: int = 0
+    waiting: tuple[Awaited, ...] = ()
+    gathered: tuple[bytes, ...] = ()
+    closes: int = 0
 
 
 # -- internal topics ---------------------------------------------------------------------------------------------------
@@ -511,6 +538,17 @@ class DeliveryRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageItem:
+    """What a message says where it is one of several in a digest: its own title and text, and what they became by its
+    template."""
+
+    title: str = ""
+    text: str = ""
+    said_title: str = ""
+    said_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What is inside ``Delivery.sealed``: where it goes and what it says, rendered for its channel. ``also``: further
     devices of the recipient that get the same."""
@@ -524,12 +562,14 @@ class Message:
     also: tuple[str, ...] = ()
     last_inbound_at: int = 0
     locale: str = ""
+    item: MessageItem | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """Topics ``notifications.<channel>``, keyed as the requests: one delivery, everything its channel needs.
-    ``template``: the version that it was rendered with."""
+    ``template``: the version that it was rendered with. ``digest``: the message that it goes in with others, those
+    ``together`` (each a Delivery, encoded)."""
 
     delivery_id: str
     reminder_id: str
@@ -555,6 +595,8 @@ class Delivery:
     template: str = ""
     max_cost_micros: int = 0
     chosen: str = ""
+    digest: str = ""
+    together: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -562,7 +604,8 @@ class DeliveryAnswer:
     """Topic ``notifications.outcomes``, key = reminder id.
 
     ``not_before`` is an instant, 0: now. ``spent``: whether the attempt counts against the budget. ``more``: other
-    contacts of the recipient remain. ``detail`` is masked before it is written.
+    contacts of the recipient remain. ``detail`` is masked before it is written. ``digest``: the message that it went in
+    with others.
     """
 
     kind: AnswerKind
@@ -591,6 +634,7 @@ class DeliveryAnswer:
     reachable: bool = True
     correlation_id: str = ""
     stages: Stages | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ A delivery counts once, from when the gate lets it pass, however often it is tri
 out that nothing was sent. What a cap keeps back is held until the window that it counts in has room again.
 """
 
+from collections.abc import Collection
+
 from schemas.quick import replace
 from schemas.records import Passed, RecipientProfile, RecipientSends
 
@@ -11,6 +13,8 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 #: So many deliveries of the last day are remembered; nobody's cap is higher than that and still a cap.
 KEPT = 1000
+#: The reasons by which a cap keeps something back.
+REASONS = frozenset({"cap_per_hour", "cap_per_day"})
 
 
 def capped(profile: RecipientProfile | None) -> bool:
@@ -53,6 +57,15 @@ def forgotten(sends: RecipientSends, token: str) -> RecipientSends | None:
     """Return the memory without a delivery that was not sent after all, None where it does not count anyway."""
     kept = tuple(sent for sent in sends.passed if sent.token != token)
     return replace(sends, passed=kept) if len(kept) < len(sends.passed) else None
+
+
+def renamed(sends: RecipientSends, tokens: Collection[str], token: str) -> RecipientSends:
+    """Return the memory with deliveries that counted before as one message, from when the first of them did."""
+    at = [sent.at for sent in sends.passed if sent.token in tokens]
+    if not at:
+        return sends
+    others = [sent for sent in sends.passed if sent.token not in tokens]
+    return replace(sends, passed=tuple(sorted([*others, Passed(token, min(at))], key=lambda sent: sent.at)))
 
 
 def due(sends: RecipientSends) -> int:

@@ -42,6 +42,13 @@ class Needs(StrEnum):
     GRANT = "grant"
 
 
+class Caps(StrEnum):
+    """What becomes of several messages that a recipient's cap keeps back: each is held, or they go as one."""
+
+    HOLD = "hold"
+    DIGEST = "digest"
+
+
 @dataclass(frozen=True, slots=True)
 class Category:
     """What an installation says of a category of reminders.
@@ -52,6 +59,8 @@ class Category:
     7704(a)(5)(A)(iii)). ``maybe_sent`` BY_CATEGORY: the installation's rule.
     ``sender``, ``answer``: who sends it and how to answer, empty: as the installation says.
     ``cheaper_first``: where the recipient's order of contacts decides, the cheaper channel goes first.
+    ``digest_window_s``: how long a reminder waits for others of its recipient, to go with them in one message; 0: it
+    does not. ``caps``: whether those that a cap keeps back go as one.
     """
 
     legal: Legal = Legal.TRANSACTIONAL
@@ -66,6 +75,8 @@ class Category:
     sender: str = ""
     answer: str = ""
     cheaper_first: bool = False
+    digest_window_s: int = 0
+    caps: Caps = Caps.HOLD
 
 
 @dataclass(frozen=True, slots=True)

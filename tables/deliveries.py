@@ -135,7 +135,7 @@ def started(
 ) -> RecipientDelivery:
     """Return the row with the attempt begun; without an outcome by ``until`` it is in doubt. ``to_hash``: of its
     address, where its provider can be asked about it then; ``body_hash``: of its words."""
-    row = replace(row, channel=delivery.channel)
+    row = replace(row, channel=delivery.channel, digest=delivery.digest)
     begun = Attempt(delivery.attempt, AttemptState.STARTED, now, until, body_hash=body_hash, to_hash=to_hash)
     return with_attempt(row, begun)
 
@@ -179,6 +179,7 @@ def doubt(row: RecipientDelivery, attempt: Attempt, now: int, *, repeatable: boo
         started_at=attempt.at,
         ended_at=now,
         stages=Stages(called_at=attempt.at, answered_at=now),
+        digest=row.digest,
     )
 
 

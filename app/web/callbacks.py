@@ -55,12 +55,16 @@ class Callbacks:
         """Take the key that somebody pressed during a call: 1 acknowledges the occurrence."""
 
         async def act(ports: CallbackPorts, form: Form) -> bytes:
-            about = _named(ports, request)
+            several = _named(ports, request)
             if form.get("Digits", "") != CONFIRMED:
                 return _spoken("That was another key.")
-            name = f"{about.delivery}:{form.get('CallSid', '')}"
-            event = acknowledgement(about.reminder_id, about.occurrence, about.delivery, name, PROVIDER)
-            await self._reminders.send([Outgoing(about.reminder_id.encode(), codec.encode(event))])
+            # Whoever heard the call has heard all that it said.
+            sid = form.get("CallSid", "")
+            events = [
+                acknowledgement(one.reminder_id, one.occurrence, one.delivery, f"{one.delivery}:{sid}", PROVIDER)
+                for one in several
+            ]
+            await self._reminders.send([Outgoing(one.reminder_id.encode(), codec.encode(one)) for one in events])
             return _spoken("Thank you. Goodbye.")
 
         return await self._answered(request, act)
@@ -80,10 +84,10 @@ class Callbacks:
 
     async def _told(self, request: Request, read: Callable[[Form], News | None]) -> Response:
         async def act(ports: CallbackPorts, form: Form) -> bytes:
-            about = _named(ports, request)
+            several = _named(ports, request)
             news = read(form)
             if news is not None:
-                await ports.receipts.send([receipt(about, news, PROVIDER)])
+                await ports.receipts.send([receipt(about, news, PROVIDER) for about in several])
             return NOTHING
 
         return await self._answered(request, act)
@@ -114,10 +118,10 @@ async def _form(ports: CallbackPorts, request: web.Request) -> Form:
     return form
 
 
-def _named(ports: CallbackPorts, request: Request) -> Named:
-    """Return what the address names."""
+def _named(ports: CallbackPorts, request: Request) -> list[Named]:
+    """Return what the address names: one delivery, or all that went in one message."""
     found = named(ports.references, cast("web.Request", request).query.get("delivery", ""))
-    if found is None:
+    if not found:
         raise Refused(404, "the address names no delivery of ours; was CALLBACK_KEY changed?")
     return found
 

@@ -61,7 +61,7 @@ class MetaCallbacks:
                 raise Refused(400, "this is no news of WhatsApp")
             about = [(named(ports.references, told.reference), told.news) for told in batch.told]
             # Of what another installation on the same number has sent we know nothing.
-            receipts = [receipt(one, news, cloud_news.PROVIDER) for one, news in about if one is not None]
+            receipts = [receipt(one, news, cloud_news.PROVIDER) for several, news in about for one in several]
             if receipts:
                 await ports.receipts.send(receipts)
             for number, text in await Hearing(ports, self._reminders).all_heard(batch.heard):

@@ -48,11 +48,11 @@ class SendGridCallbacks:
                 raise Refused(400, "this is no list of events")
             about = [(named(ports.references, told.reference), told.news) for told in batch.told]
             # What somebody else sends by the same account is none of our business.
-            ours = [one for one in batch.suppress if named(ports.references, one.reference) is not None]
+            ours = [one for one in batch.suppress if named(ports.references, one.reference)]
             suppressed = [record for one in ours for record in _records(ports, one)]
             if suppressed:
                 await ports.suppressions.send(suppressed)
-            receipts = [receipt(one, news, sendgrid_news.PROVIDER) for one, news in about if one is not None]
+            receipts = [receipt(one, news, sendgrid_news.PROVIDER) for several, news in about for one in several]
             if receipts:
                 await ports.receipts.send(receipts)
             return raw(200, b"", "text/plain")

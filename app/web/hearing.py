@@ -35,12 +35,16 @@ class Named(NamedTuple):
     occurrence: str
 
 
-def named(references: References, reference: str) -> Named | None:
-    """Return what a reference names, None for one that none of our secrets sealed."""
-    opened = references.open(reference)
-    delivery, attempt = ids.attempt_named(opened or "")
-    found = ids.named(delivery)
-    return None if found is None else Named(delivery, attempt, *found)
+def named(references: References, reference: str) -> list[Named]:
+    """Return what a reference names: a delivery, or all that went in one message; none where none of our secrets sealed
+    it."""
+    several = []
+    for delivery, attempt in ids.attempts_named(references.open(reference) or ""):
+        found = ids.named(delivery)
+        if found is None:
+            return []
+        several.append(Named(delivery, attempt, *found))
+    return several
 
 
 def receipt(about: Named, news: News, provider: str) -> Outgoing:

@@ -65,10 +65,19 @@ class Stage:
     async def publish(self, outs: list[Out]) -> None:
         self.told.extend(codec.decode(DeliveryAnswer, out.value or b"") for out in outs)
 
-    def taken(self, channel: Channel, at: int = NOW, outcome: OutcomeKind = OutcomeKind.ACCEPTED) -> None:
+    def taken(
+        self, channel: Channel, at: int = NOW, outcome: OutcomeKind = OutcomeKind.ACCEPTED, digest: str = ""
+    ) -> None:
         """Let a delivery have been taken by the provider."""
         said = DeliveryAnswer(
-            AnswerKind.OUTCOME, "r1", DELIVERY, outcome=outcome, channel=channel, provider="fake", provider_id="SM1"
+            AnswerKind.OUTCOME,
+            "r1",
+            DELIVERY,
+            outcome=outcome,
+            channel=channel,
+            provider="fake",
+            provider_id="SM1",
+            digest=digest,
         )
         row = RecipientDelivery(
             "r1", "anna", "@1/PT0S", 0, 0, 1, attempts=(Attempt(1, AttemptState.ENDED, at, 0, said),)
@@ -123,6 +132,8 @@ async def test_nobody_is_called_for_what_is_not_out() -> None:
     stage.taken(Channel.SMS, NOW - RECENT_MS[Channel.SMS] - 1)
     await stage.retract()
     stage.taken(Channel.EMAIL)
+    await stage.retract()
+    stage.taken(Channel.SMS, digest="digest:1")  # the others in it are to be read
     await stage.retract()
     held = Stage(Channel.SMS, held=True)
     held.taken(Channel.SMS)

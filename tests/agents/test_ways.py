@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+from agents.deliver import Member
 from agents.ways import allowed
 from channels.base import Outcome
 from schemas.names import Channel, OutcomeKind
@@ -67,10 +68,11 @@ async def test_an_outcome_tells_what_all_parts_cost() -> None:
     adapter = parts(desk, 3)
     delivery = Delivery("d", "r", "@1/PT0S", Channel.SMS, ask=1, chosen="cheaper first: sms 0.008 EUR")
     message = Message(PHONE.address)
-    outcome = await desk.calls._send(delivery, message, adapter)
+    members = (Member(b"", delivery, message),)
+    outcome = await desk.calls._send(0, members, adapter)
     assert outcome.cost_micros == 24_000
     desk.outcome = Outcome(OutcomeKind.DEFERRED, "rate_limited", "twilio")
-    assert (await desk.calls._send(delivery, message, adapter)).cost_micros == 0
+    assert (await desk.calls._send(0, members, adapter)).cost_micros == 0
     # A cap is held to all of the parts.
     assert desk.calls._affordable(replace(delivery, max_cost_micros=24_000), message, (adapter,)) == (adapter,)
     assert desk.calls._affordable(replace(delivery, max_cost_micros=23_999), message, (adapter,)) == ()

@@ -8,7 +8,7 @@ from app import categories
 from app.config import ConfigError, Settings
 from schemas.names import MaybeSent
 from schemas.windows import Window
-from tables.consent import Category, Legal, Needs
+from tables.consent import Caps, Category, Legal, Needs
 
 
 def test_a_file_of_categories(tmp_path: Path) -> None:
@@ -27,6 +27,10 @@ legal = "marketing"
 postal_address = '''Clinic Ltd
 1 Long Way, Newtown'''
 quiet = ["SA,SU 00:00-24:00"]
+
+[pills]
+digest_window_s = 300
+caps = "digest"
 """,
         encoding="utf-8",
     )
@@ -46,6 +50,7 @@ quiet = ["SA,SU 00:00-24:00"]
         quiet=(Window(0, 1440, frozenset({5, 6})),),
         postal_address="Clinic Ltd 1 Long Way, Newtown",
     )
+    assert found.of("pills") == Category(digest_window_s=300, caps=Caps.DIGEST)
     assert found.of("anything else") == Category()
 
 
@@ -76,6 +81,25 @@ def test_what_is_no_file_of_categories(tmp_path: Path, text: str | None, part: s
         path.write_text(text, encoding="utf-8")
     with pytest.raises(categories.Faulty, match=part):
         categories.load(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("digest_window_s = 1", "digest_window_s"),
+        ("digest_window_s = 43201", "digest_window_s"),
+        ("digest_window_s = true", "digest_window_s"),
+        ('digest_window_s = "5m"', "digest_window_s"),
+        ('caps = "drop"', "caps"),
+        ('caps = "digest"\noverrides_caps = true', "caps"),
+    ],
+)
+def test_a_digest_that_cannot_be(tmp_path: Path, line: str, key: str) -> None:
+    path = tmp_path / "categories.toml"
+    path.write_text(f"[pills]\n{line}\n", "utf-8")
+    with pytest.raises(categories.Faulty) as faulty:
+        categories.load(path)
+    assert [fault.partition("=")[0] for fault in faulty.value.faults] == [f"pills.{key}"]
 
 
 def test_a_category_says_who_sends_and_how_to_answer_in_a_line_each(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from app.foretell import Installation, Line, foretell
 from channels.shelf import Shelf
 from channels.templates import Source, compiled
 from schemas import codec
-from schemas.names import Action, Channel, OutcomeKind, WaitFor
+from schemas.names import Action, Channel, OutcomeKind, Priority, WaitFor
 from schemas.records import Consent, Contact, Content, Policy, RecipientProfile, ReminderEvent, Sealed, Step
-from tables.consent import Categories, Category
+from tables.consent import Caps, Categories, Category
 from tables.prices import Prices
 from tests.agents.test_gate import CATEGORIES, HOUR, Gate
 from tests.rules.life import examples
@@ -146,6 +146,36 @@ def test_prices_and_their_order_are_foretold() -> None:
     assert ("EMAIL costs 0.0004 EUR, and it may cost 0.0005 EUR.", "PRICES_FILE") in told
     assert ("SMS costs 0.008 EUR a part, and it may cost 0.0005 EUR.", "PRICES_FILE") in told
     assert "too_dear" in {rule for _, rule in told}
+
+
+@pytest.mark.parametrize(
+    ("event", "words", "rule"),
+    [
+        (ReminderEvent("r", "anna", at=NOW, text="x", category="pills"), "for up to 60 s", "digest_window_s"),
+        (ReminderEvent("r", "anna", at=NOW, text="x", category="capped"), "cap keeps it back", "caps"),
+        (
+            ReminderEvent("r", "anna", at=NOW, text="x", category="pills", priority=Priority.URGENT),
+            "urgent",
+            "digest_window_s",
+        ),
+        (
+            ReminderEvent("r", "anna", at=NOW, text="x", category="pills", policy=Policy(nag_every_s=600)),
+            "wants an answer",
+            "digest_window_s",
+        ),
+        (
+            ReminderEvent("r", at=NOW, text="x", category="pills", steps=(Step(Channel.EMAIL, address="a@b.example"),)),
+            "names no recipient",
+            "digest_window_s",
+        ),
+    ],
+)
+def test_a_digest_is_foretold(event: ReminderEvent, words: str, rule: str) -> None:
+    here = Installation(Categories({"pills": Category(digest_window_s=60), "capped": Category(caps=Caps.DIGEST)}))
+    (line,) = said(foretell(event, None, here, NOW), "digest")
+    assert words in line.words
+    assert line.rule == rule
+    assert not said(foretell(ReminderEvent("r", "anna", at=NOW, text="x"), None, here, NOW), "digest")
 
 
 def invoke(*args: str, stdin: str = "", env: dict[str, str] | None = None) -> Result:

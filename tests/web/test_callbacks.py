@@ -115,6 +115,20 @@ async def test_news_of_a_message_are_kept_and_answered_with_twiml(desks: Desks) 
     assert (receipt.provider, receipt.provider_id) == ("twilio", "SM1")
 
 
+async def test_news_of_a_digest_are_news_of_each_that_went_in_it(desks: Desks) -> None:
+    others = [ids.delivery_id(f"clinic/{n}", "@1/PT0S", 0, 0) for n in range(2)]
+    together = ids.attempt_ids([ids.attempt_id(delivery, 1) for delivery in (DELIVERY, *others)])
+    assert (
+        await desks.post("status", {"MessageStatus": "delivered", "MessageSid": "SM1"}, delivery=together)
+    ).status == 200
+    [records] = desks.receipts.sent
+    receipts = [codec.decode(DeliveryReceipt, record.value or b"") for record in records]
+    assert [(one.delivery_id, one.attempt, one.outcome) for one in receipts] == [
+        (delivery, 1, OutcomeKind.DELIVERED) for delivery in (DELIVERY, *others)
+    ]
+    assert [record.key for record in records] == [one.reminder_id.encode() for one in receipts]
+
+
 async def test_news_of_a_failure_name_the_attempt_that_failed(desks: Desks) -> None:
     form = {"MessageStatus": "undelivered", "ErrorCode": "30006", "MessageSid": "SM1"}
     assert (await desks.post("status", form, delivery=ids.attempt_id(DELIVERY, 2))).status == 200
