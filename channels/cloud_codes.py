@@ -25,6 +25,7 @@ class CloudReason(StrEnum):
     NOT_ON_WHATSAPP = "not_on_whatsapp"
     OUTSIDE_WINDOW = Unsaid.OUTSIDE_WINDOW.value
     HELD_BACK = "held_back"
+    TOO_MANY_TO_ONE = "too_many_to_one"
     EXPERIMENT = "experiment"
     NO_MARKETING = "no_marketing"
     OWN_NUMBER = "own_number"
@@ -47,6 +48,7 @@ EXPLANATIONS: dict[str, str] = {
     CloudReason.NOT_ON_WHATSAPP: "the number is not on WhatsApp",
     CloudReason.OUTSIDE_WINDOW: "the recipient has not written within 24 hours, so only a template may be sent",
     CloudReason.HELD_BACK: "WhatsApp keeps the message back for now: the recipient has had many like it",
+    CloudReason.TOO_MANY_TO_ONE: "too many messages went to this number in a short time",
     CloudReason.EXPERIMENT: "WhatsApp delivers no such messages to this recipient, who is part of an experiment",
     CloudReason.NO_MARKETING: "the recipient has stopped marketing messages of this sender",
     CloudReason.OWN_NUMBER: "the number is the sender's own",
@@ -85,11 +87,14 @@ def _later(reason: str) -> Meaning:
     return Meaning(OutcomeKind.DEFERRED, reason)
 
 
+#: What is later for one recipient alone: whatever wait comes with it is not asked of all.
+OF_ONE = frozenset({CloudReason.HELD_BACK, CloudReason.TOO_MANY_TO_ONE})
+
 #: A code stands in one row. "throttling", "integrity" and the like are the parts of Meta's list of error codes.
 CODES: tuple[CodeRule, ...] = (
     # Later.
     CodeRule((4, 80007, 130429), _later(HttpReason.RATE_LIMITED), "throttling: the app, the account, the throughput"),
-    CodeRule((131056,), _later(HttpReason.RATE_LIMITED), "throttling: too many to this number"),
+    CodeRule((131056,), _later(CloudReason.TOO_MANY_TO_ONE), "throttling: pair of numbers"),
     CodeRule((131049,), _later(CloudReason.HELD_BACK), "other: kept back so that people do not tire of it"),
     CodeRule((131000, 131016, 133004), _later(HttpReason.TRY_LATER), "other: it says that the message was not sent"),
     CodeRule((131057,), _later(CloudReason.MAINTENANCE), "other: the account moves"),

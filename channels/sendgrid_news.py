@@ -25,8 +25,9 @@ from channels.sendgrid_settings import public_key
 from schemas.names import OutcomeKind
 
 PROVIDER = "sendgrid"
-#: Custom arguments of our mails: the attempt, sealed, and the category.
-DELIVERY, CATEGORY = "delivery", "category"
+#: Custom arguments of our mails: the attempt, sealed, and the reminder's category. They stand in an event beside
+#: SendGrid's own properties, of which ``category`` is one.
+DELIVERY, CATEGORY = "delivery", "reminder_category"
 #: Events of one request that are looked at; SendGrid sends far fewer.
 MOST_EVENTS = 10_000
 _REPLY = re.compile(r"([45][0-9]{2})((?:[ -].*)?)\Z", re.DOTALL)

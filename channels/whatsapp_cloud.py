@@ -14,7 +14,7 @@ import orjson
 
 from channels import addresses
 from channels.base import Outcome, Send
-from channels.cloud_codes import EXPLANATIONS, CloudReason, Read, read_answer
+from channels.cloud_codes import EXPLANATIONS, OF_ONE, CloudReason, Read, read_answer
 from channels.cloud_settings import CloudSettings
 from channels.http_answers import Answer, Failure, HttpReason, fault_meaning, status_meaning
 from channels.http_call import HttpCaller
@@ -180,6 +180,7 @@ def _outcome(got: Answer | Failure) -> Outcome:
     else:
         read, wait = read_answer(got), got.retry_after_s
     meaning = read.meaning
+    later = meaning.kind in (OutcomeKind.DEFERRED, OutcomeKind.MAYBE_SENT)
     return Outcome(
         kind=meaning.kind,
         reason=str(meaning.reason),
@@ -187,7 +188,7 @@ def _outcome(got: Answer | Failure) -> Outcome:
         code=read.code,
         detail=EXPLANATIONS[meaning.reason],
         provider_id=read.wamid,
-        retry_after_s=wait if meaning.kind in (OutcomeKind.DEFERRED, OutcomeKind.MAYBE_SENT) else None,
+        retry_after_s=wait if later and meaning.reason not in OF_ONE else None,
         reached=meaning.reached,
         blames_address=meaning.blames_address,
     )

@@ -159,6 +159,9 @@ async def test_a_provider_that_asks_for_time_has_it_from_all_workers_and_no_othe
     # Of one mail alone it says nothing of the others: greylisting.
     await workers[0].fed(Outcome(OutcomeKind.DEFERRED, "greylisted", "two", retry_after_s=300))
     assert not workers[0].board.of("email/two").shut(log.now)
+    # Whoever takes mails by HTTP means all of them.
+    await workers[0].fed(Outcome(OutcomeKind.DEFERRED, "rate_limited", "two", retry_after_s=300))
+    assert workers[0].board.of("email/two").shut(log.now)
 
 
 async def test_a_provider_that_keeps_calls_waiting_is_not_the_first_to_be_tried() -> None:

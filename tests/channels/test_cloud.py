@@ -134,6 +134,14 @@ async def test_each_row_over_a_real_socket() -> None:
                 assert (outcome.code, outcome.detail) == (str(code), EXPLANATIONS[meaning.reason])
 
 
+async def test_a_limit_for_one_recipient_is_no_pause_for_all() -> None:
+    async with cloud_stage() as stage:
+        for code, wait in ((131056, None), (131049, None), (130429, 30)):
+            stage.reply(stage.address(1), error(429, code, "later", Retry_After="30"))
+            outcome = await stage.adapter.send(send_to(stage, 1))
+            assert (outcome.kind, outcome.retry_after_s) == (OutcomeKind.DEFERRED, wait)
+
+
 async def test_an_unknown_code_refuses_this_message_and_a_sure_status_is_better() -> None:
     async with cloud_stage() as stage:
         stage.reply(stage.address(1), error(400, 199_999, "something new"))

@@ -68,7 +68,7 @@ async def test_a_mail_is_the_one_that_smtp_would_carry_and_nobody_follows_its_re
         "List-Unsubscribe": "<https://hooks.example/l/u>, <mailto:out@example.org?subject=x>",
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
     }
-    assert mail["custom_args"] == {"token": "token1", "category": "visits", "delivery": "sealed"}
+    assert mail["custom_args"] == {"token": "token1", "reminder_category": "visits", "delivery": "sealed"}
     assert {part["enable"] for part in mail["tracking_settings"].values()} == {False}
 
 
@@ -136,7 +136,7 @@ async def test_a_limit_says_when_it_ends_by_sendgrids_own_clock() -> None:
         assert (await limited(X_RateLimit_Reset=nonsense, Date=date)).retry_after_s is None
 
 
-async def test_the_id_of_a_mail_is_told_even_if_the_answer_breaks() -> None:
+async def test_the_id_of_a_mail_is_told() -> None:
     async with sendgrid_stage() as stage:
         outcome = await stage.adapter.send(send_to(stage, 1))
     assert outcome.provider_id

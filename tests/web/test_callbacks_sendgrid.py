@@ -93,7 +93,8 @@ def event(kind: str, *, delivery: str = DELIVERY, **more: Any) -> dict[str, Any]
         "sg_event_id": "ZGVsaXZlcmVkLTA",
         "sg_message_id": "14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0",
         "token": "token1",
-        "category": "visits",
+        "category": ["something of SendGrid's own"],
+        "reminder_category": "visits",
         "delivery": REFERENCES.seal(delivery),
         **more,
     }
@@ -210,12 +211,12 @@ async def test_what_was_taken_and_not_sent_says_why(
 
 
 async def test_complaints_and_unsubscribes_are_of_the_category(events: Events) -> None:
-    await events.told(event("spamreport"), event("unsubscribe", category="news"))
+    await events.told(event("spamreport"), event("unsubscribe", reminder_category="news"))
     assert events.received() == []
     assert events.suppressed() == {key("visits"): ("complained", 0), key("news"): ("unsubscribed", 0)}
-    await events.told(event("group_resubscribe", category="news", asm_group_id=10))
+    await events.told(event("group_resubscribe", reminder_category="news", asm_group_id=10))
     assert events.suppressed() == {key("visits"): ("complained", 0)}
-    await events.told(event("group_unsubscribe", category=["a", "b"]))
+    await events.told(event("group_unsubscribe", reminder_category=["a", "b"]))
     assert events.suppressed()[key()] == ("unsubscribed", 0)
 
 
