@@ -501,6 +501,7 @@ class Calls:
             text=message.text,
             html=message.html,
             data=message.data,
+            locale=message.locale,
             category=delivery.category,
             tenant=delivery.tenant,
             correlation_id=delivery.correlation_id,

@@ -150,6 +150,14 @@ async def test_who_is_not_on_the_list_is_not_called_though_a_gate_let_it_pass() 
     assert len(desk.sent) == 1
 
 
+async def test_a_channel_is_told_the_language_of_the_words() -> None:
+    desk = Desk()
+    sent = desk.calls._outgoing(
+        Delivery("d", "r", "@1/PT0S", Channel.EMAIL), Message("a@people.example", locale="de-AT"), "smtp"
+    )
+    assert sent.locale == "de-AT", "what is added to a mail speaks it, too"
+
+
 async def test_what_was_withdrawn_behind_ten_thousand_is_not_called() -> None:
     """All have a slot when they are cancelled: the row counts that stands there right before the call."""
     desk = Desk()
