@@ -7,8 +7,8 @@ from typing import assert_never
 from app import reasons
 from schemas.names import Channel, State, Withdrawal
 from schemas.records import AuditEntry, Occurrence, ReminderRow, Stages, TrailEntry
+from tables import digests, insist, transition, turns
 from tables import due as index
-from tables import insist, transition, turns
 
 #: The stages of an attempt, in their order, by the field of Stages that says when each was reached.
 STAGES: tuple[tuple[str, str], ...] = (
@@ -181,6 +181,8 @@ def _next(row: ReminderRow, o: Occurrence, now: int) -> str:
             return f"Attempt {o.attempt} is made."
         case State.HELD if o.reason.startswith(reasons.HOLD):
             return "It is looked at again, or as soon as the hold is released."
+        case State.HELD if o.reason == digests.WINDOW:
+            return "It goes in one message with the others of its recipient that have come due by then."
         case State.HELD:
             return f"Attempt {o.attempt} is asked for again."
         case State.SENDING:

@@ -113,6 +113,16 @@ def test_a_failed_attempt_says_what_made_it_late() -> None:
     assert why.recount(r.audit, r.now).next == "Attempt 2 is made."
 
 
+def test_one_that_waits_for_others_says_so() -> None:
+    r = asked()
+    again = Again(60_000, "", spent=False, held=True)
+    r.outcome(OutcomeKind.HELD, again, reason="digest_window", spent=False)
+    found = told(r)
+    assert found.because == "It waits for other reminders of its recipient, to go with them in one message."
+    assert found.next == "It goes in one message with the others of its recipient that have come due by then."
+    assert found.at == AT_NINE + 7 + 60_000
+
+
 def test_what_was_sent_says_so_from_the_row_and_from_the_audit_topic() -> None:
     r = asked()
     r.accepted(reason="ok", channel=Channel.EMAIL, detail="DOT: the server took it", stages=WAY)
