@@ -58,11 +58,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A delivery that a call is for. ``message``: what it says where it goes alone."""
+    """A delivery that a call is for. ``message``: what it says where it goes alone; ``offset``: of the record that
+    asks for it, in its partition; -1: not known."""
 
     key: bytes
     delivery: Delivery
     message: Message = field(repr=False)
+    offset: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,7 +483,14 @@ class Calls:
             return micros
         return micros * adapter.units(send or self._outgoing(delivery, message, adapter.name))
 
-    def _outgoing(self, delivery: Delivery, message: Message, provider: str, others: Sequence[Delivery] = ()) -> Send:
+    def _outgoing(
+        self,
+        delivery: Delivery,
+        message: Message,
+        provider: str,
+        others: Sequence[Delivery] = (),
+        bounce: str = "",
+    ) -> Send:
         """Return what the adapter of a provider is given. ``others``: those that the message is of, too."""
         replies, work = self._work.replies, self._work
         every = (delivery, *others)
@@ -489,6 +498,7 @@ class Calls:
             channel=delivery.channel,
             address=message.address,
             token=ids.provider_token(delivery.digest or delivery.delivery_id),
+            bounce=bounce,
             reference=work.references.seal(
                 ids.attempt_ids([ids.attempt_id(one.delivery_id, one.attempt) for one in every])
             ),
@@ -519,7 +529,10 @@ class Calls:
 
     async def _send(self, partition: int, members: Sequence[Member], adapter: ChannelAdapter) -> Outcome:
         delivery, message = members[0].delivery, self._said(partition, members)
-        send = self._outgoing(delivery, message, adapter.name, [one.delivery for one in members[1:]])
+        bounce = ""
+        if delivery.channel is Channel.EMAIL and members[0].offset >= 0:
+            bounce = self._work.bounces.local(partition, members[0].offset, delivery.delivery_id)
+        send = self._outgoing(delivery, message, adapter.name, [one.delivery for one in members[1:]], bounce)
         try:
             async with asyncio.timeout(adapter.call_timeout_s):
                 outcome = await adapter.send(send)
@@ -800,7 +813,7 @@ def _members(record: Inbound) -> Iterator[Member]:
     for one in (first, *others):
         delivery = replace(one, stages=replace(one.stages or Stages(one.due_at), queued_at=queued), together=())
         key = ids.delivery_key(one.recipient_id, one.reminder_id, one.delivery_id)
-        yield Member(key, delivery, codec.decode(Message, one.sealed.body))
+        yield Member(key, delivery, codec.decode(Message, one.sealed.body), record.offset)
 
 
 def _both(one: Decision, other: Decision) -> Decision:

@@ -19,6 +19,7 @@ from channels.layout import Foot
 from channels.send_only import SendOnlyTo
 from channels.shelf import Shelf
 from schemas import codec, ids
+from schemas.bounces import BounceAddresses
 from schemas.codec import Codec, Undecodable
 from schemas.names import Channel
 from schemas.records import (
@@ -81,6 +82,7 @@ class Delivering:
     seal_contacts: bool = True
     random: Random = os.urandom
     references: References = field(default_factory=lambda: References(()))
+    bounces: BounceAddresses = field(default_factory=lambda: BounceAddresses(()))
     spares: Mapping[Channel, tuple[ChannelAdapter, ...]] = field(default_factory=dict)
     mail_links: MailLinks = field(default_factory=MailLinks)
     templates: Shelf = field(default_factory=Shelf)

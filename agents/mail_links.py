@@ -8,13 +8,20 @@ from schemas.names import Channel
 from schemas.records import Delivery
 from tables.consent import Category, Needs
 
+#: Longest address that fits into a line of a mail's head, in characters.
+MAX_MAILTO = 960
+
 
 @dataclass(frozen=True, slots=True)
 class MailLinks:
-    """Makes the links. They are the same for every attempt of a delivery, as the mail itself is."""
+    """Makes the links. They are the same for every attempt of a delivery, as the mail itself is.
+
+    ``unsubscribe_at``: the address to which a mail unsubscribes, too; empty: there is none.
+    """
 
     links: Links = field(default_factory=lambda: Links(()))
     hashing: AddressHash = field(default_factory=AddressHash)
+    unsubscribe_at: str = ""
 
     def of(self, delivery: Delivery, address: str, category: Category) -> dict[str, str]:
         """Return the links that a delivery carries, by the name of the field of ``Send``.
@@ -34,6 +41,10 @@ class MailLinks:
             key = self.hashing.key(delivery.channel, address, delivery.category)
             unsubscribe = Link(Act.UNSUBSCRIBE, key, until, delivery.category)
             made["unsubscribe_url"] = self.links.url(unsubscribe)
+            mail = f"mailto:{self.unsubscribe_at}?subject=unsubscribe%20{self.links.token(unsubscribe)}"
+            # A long category makes a long link; a line of a mail is no longer, and one way is enough.
+            if self.unsubscribe_at and len(mail) <= MAX_MAILTO:
+                made["unsubscribe_mail"] = mail
         if delivery.recipient_id:
             made["preferences_url"] = self.links.url(Link(Act.PREFERENCES, delivery.recipient_id, until))
         return made

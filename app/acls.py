@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from app.config import Settings
 from app.topics import TopicNames, full_name, topics_of
+from schemas.names import Channel
 
 
 class Resource(StrEnum):
@@ -72,6 +73,8 @@ def parts(settings: Settings) -> tuple[Part, ...]:
         + _topics("Write", names.replies)
         # The console shows templates.
         + _topics("Read", names.templates)
+        # A mail that comes back names the record that asked for it.
+        + _topics("Read", names.channels[Channel.EMAIL])
         # The console holds and releases.
         + _topics("Write", names.control)
         # What was parked for a newer release is put back on the topic that it came from.

@@ -48,7 +48,7 @@ from app.renewal import NewsSecrets, Renewal, restart_only
 from app.template_folder import Watch, template_folder
 from app.topics import RECIPIENTS_TABLE, REMINDERS_TABLE, TopicNames, topic_ids
 from app.watchdog import Behind, LoopWatch, Overdue, Watchdog, position_of
-from app.web.wiring import FAUST_PAGES_OFF, links_of, serve_core, serve_delivery
+from app.web.wiring import FAUST_PAGES_OFF, bounces_of, links_of, serve_core, serve_delivery
 from channels import registry, send_only
 from channels.base import ChannelAdapter
 from channels.fcm_settings import PushSettings
@@ -412,6 +412,7 @@ def _email(settings: Settings) -> SmtpSettings | None:
         dkim_key=smtp.dkim_key_file,
         dkim_selector=smtp.dkim_selector,
         dkim_domain=smtp.dkim_domain,
+        bounce_domain=smtp.bounce_domain,
     )
 
 
@@ -848,7 +849,8 @@ def build_delivery(settings: Settings, meter: Meter, observer: Observer | None =
         references=References(settings.callback_keys),
         sealing=Sealing.of(settings.rules.seal_keys),
         seal_contacts=settings.rules.seal_contacts,
-        mail_links=MailLinks(links_of(settings), settings.rules.address_hash),
+        bounces=bounces_of(settings),
+        mail_links=MailLinks(links_of(settings), settings.rules.address_hash, settings.smtp.unsubscribe_address),
         templates=templates,
         foot=Foot(settings.rules.sender_name, settings.rules.answer_hint),
         replies=replies,

@@ -568,6 +568,29 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "SMTP_DKIM_SELECTOR", Kind.TEXT, "", "Under which name the DNS publishes the key: `NAME._domainkey.DOMAIN`."
         ),
         Variable("SMTP_DKIM_DOMAIN", Kind.TEXT, "", "Domain that mails are signed for; empty: that of `SMTP_FROM`."),
+        Variable(
+            "SMTP_BOUNCE_DOMAIN",
+            Kind.TEXT,
+            "",
+            "Domain of the envelope's senders, each of which names a delivery, so that [what comes back](channels.md"
+            "#mail-that-comes-back) says what it is about. Its MX is a server that passes mails on to "
+            "`POST /callbacks/mail`. Needs `CALLBACK_KEY` and `SMTP_CALLBACK_TOKEN`. Empty: the sender is `SMTP_FROM`.",
+        ),
+        Variable(
+            "SMTP_UNSUBSCRIBE_ADDRESS",
+            Kind.TEXT,
+            "",
+            "Address to which a mail unsubscribes, named beside the link; passed on as bounces are. Needs `PUBLIC_URL` "
+            "and `SMTP_CALLBACK_TOKEN`. Empty: the link alone.",
+        ),
+        Variable(
+            "SMTP_CALLBACK_TOKEN",
+            Kind.TEXT,
+            "",
+            "Bearer token of the server that passes mails on, of 16 characters or more. To change it: `new,old`; all "
+            "are taken. Empty: none are taken.",
+            secret=True,
+        ),
     ),
     "Email, a second server": (
         Variable(
@@ -764,8 +787,8 @@ SECTIONS: dict[str, tuple[Variable, ...]] = {
             "",
             "Secret, of 16 characters or more, with which the addresses for news and the links in messages name a "
             "delivery to nobody but us; needed with `TWILIO_CALLBACK_URL`, `WHATSAPP_APP_SECRET`, "
-            "`SENDGRID_EVENT_KEY` and `PUBLIC_URL`. To change it: `new,old`; the first seals, all open. Without the "
-            "old one its links are dead.",
+            "`SENDGRID_EVENT_KEY`, `SMTP_BOUNCE_DOMAIN` and `PUBLIC_URL`. To change it: `new,old`; the first seals, "
+            "all open. Without the old one its links are dead.",
             secret=True,
         ),
         Variable("TWILIO_BASE_URL", Kind.TEXT, BASE_URL, "Where Twilio's API is."),
@@ -1017,6 +1040,9 @@ class SmtpSettings:
     dkim_key_file: Path | None
     dkim_selector: str
     dkim_domain: str
+    bounce_domain: str
+    unsubscribe_address: str
+    callback_tokens: tuple[str, ...] = field(repr=False)
     second: SmtpRelay
 
 
@@ -1201,6 +1227,11 @@ class Settings:
                 dkim_key_file=read.file("SMTP_DKIM_KEY_FILE"),
                 dkim_selector=read.text("SMTP_DKIM_SELECTOR"),
                 dkim_domain=read.text("SMTP_DKIM_DOMAIN"),
+                bounce_domain=read.text("SMTP_BOUNCE_DOMAIN"),
+                unsubscribe_address=read.text("SMTP_UNSUBSCRIBE_ADDRESS"),
+                callback_tokens=tuple(
+                    token for part in read.text("SMTP_CALLBACK_TOKEN").split(",") if (token := part.strip())
+                ),
                 second=SmtpRelay(
                     host=read.text("SMTP_2_HOST"),
                     port=read.integer("SMTP_2_PORT"),
@@ -1625,10 +1656,33 @@ def _between_smtp(smtp: SmtpSettings) -> Iterator[tuple[str, str]]:
         yield "SMTP_FROM", f"SMTP_FROM={smtp.sender!r}: use one address without a name, such as reminders@example.org"
     yield from _between_relays(smtp)
     yield from _between_dkim(smtp)
+    yield from _between_what_comes_back(smtp)
     names = (("SMTP_FROM_NAME", smtp.sender_name), ("SMTP_HOST", smtp.host), ("SMTP_2_HOST", smtp.second.host))
     for name, value in names:
         if any(ord(char) < 32 for char in value):
             yield name, f"{name}={value!r}: holds a control character; use plain text"
+
+
+def _between_what_comes_back(smtp: SmtpSettings) -> Iterator[tuple[str, str]]:
+    if any(len(token) < MIN_SECRET for token in smtp.callback_tokens):
+        remedy = f"has fewer than {MIN_SECRET} characters; make one with `openssl rand -hex 32`"
+        yield "SMTP_CALLBACK_TOKEN", f"SMTP_CALLBACK_TOKEN: {remedy}"
+    if not smtp.bounce_domain and not smtp.unsubscribe_address:
+        return
+    from channels.addresses import Address, a_label, parse  # noqa: PLC0415
+
+    name = "SMTP_BOUNCE_DOMAIN" if smtp.bounce_domain else "SMTP_UNSUBSCRIBE_ADDRESS"
+    if not smtp.callback_tokens:
+        yield "SMTP_CALLBACK_TOKEN", f"SMTP_CALLBACK_TOKEN: is not set, but {name} is; set it or its _FILE"
+    if smtp.bounce_domain and not a_label(smtp.bounce_domain):
+        remedy = "use a domain such as bounce.example.org"
+        yield "SMTP_BOUNCE_DOMAIN", f"SMTP_BOUNCE_DOMAIN={smtp.bounce_domain!r}: {remedy}"
+    address = parse(smtp.unsubscribe_address) if smtp.unsubscribe_address else None
+    if address is not None and (
+        not isinstance(address, Address) or address.spec != smtp.unsubscribe_address or set("%?&#") & set(address.spec)
+    ):
+        remedy = "use one address in ASCII without a name, such as unsubscribe@example.org"
+        yield "SMTP_UNSUBSCRIBE_ADDRESS", f"SMTP_UNSUBSCRIBE_ADDRESS={smtp.unsubscribe_address!r}: {remedy}"
 
 
 def _between_dkim(smtp: SmtpSettings) -> Iterator[tuple[str, str]]:
@@ -1714,12 +1768,16 @@ def _between_callbacks(settings: Settings) -> Iterator[tuple[str, str]]:
         ("TWILIO_CALLBACK_URL", settings.twilio.callback_url),
         ("WHATSAPP_APP_SECRET", settings.cloud.app_secret),
         ("SENDGRID_EVENT_KEY", settings.sendgrid.event_keys),
+        ("SMTP_BOUNCE_DOMAIN", settings.smtp.bounce_domain),
     )
     for name, given in told:
         if given and not settings.callback_keys:
             yield "CALLBACK_KEY", f"CALLBACK_KEY: is not set, but {name} is; set it or its _FILE"
             break
     web = settings.web
+    if settings.smtp.unsubscribe_address and not web.public_url:
+        remedy = "is not set, but SMTP_UNSUBSCRIBE_ADDRESS is; set it, for one click comes first"
+        yield "PUBLIC_URL", f"PUBLIC_URL: {remedy}"
     if web.public_url:
         if fault := callers.url_fault(web.public_url):
             yield "PUBLIC_URL", f"PUBLIC_URL={web.public_url!r}: {fault}"
@@ -1824,6 +1882,8 @@ def document() -> str:
         "- `KAFKA_SECURITY` with SASL needs user and password; what belongs to SASL or TLS is refused without it.",
         "- `SMTP_TLS=none` with a password is refused unless the server is this machine.",
         "- `SMTP_DKIM_KEY_FILE` and `SMTP_DKIM_SELECTOR` need each other.",
+        "- `SMTP_BOUNCE_DOMAIN` needs `CALLBACK_KEY` and `SMTP_CALLBACK_TOKEN`; `SMTP_UNSUBSCRIBE_ADDRESS` needs",
+        "  `PUBLIC_URL` and `SMTP_CALLBACK_TOKEN`.",
         "- `RETRY_CAP_S` ≥ `RETRY_BASE_S`.",
         "- `WEBHOOK_PER_HOST` ≤ `WEBHOOK_CONCURRENCY`.",
         "- A delivery worker needs a channel: `SMTP_HOST` and `SMTP_FROM`, or another one.",

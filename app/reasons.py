@@ -140,6 +140,8 @@ LIFE: dict[str, str] = {
     "receipt": "The provider sent news of it.",
     "failures": "Too many calls failed, those of other workers counted.",
     "failure_told": "The provider told that it has failed, before the call itself had answered.",
+    "delay_told": "The mail server told that it has not got it through yet and goes on trying.",
+    "complaint_told": "Its reader reported it as spam; nothing of its category goes to the address any more.",
     "undelivered": "The provider took it and told later that it could not be delivered; the detail has its reason.",
     "found_at_provider": "Nobody knew whether it was sent; its provider has it on its list, so it was.",
     "not_at_provider": "Nobody knows whether it was sent; its provider has nothing of it, ten minutes later.",

@@ -18,7 +18,7 @@ CERTIFICATES = frozenset(
     v.name for v in VARIABLES if v.kind is Kind.FILE and v.name.endswith(("_CA_FILE", "_CERT_FILE"))
 )
 #: Variables of which several values hold at once while one is being replaced: the first is used, all are accepted.
-ROTATED = frozenset({"WEBHOOK_KEYS", "CALLBACK_KEY", "ADDRESS_HASH_KEY", "SEAL_KEY"})
+ROTATED = frozenset({"WEBHOOK_KEYS", "CALLBACK_KEY", "SMTP_CALLBACK_TOKEN", "ADDRESS_HASH_KEY", "SEAL_KEY"})
 #: A certificate that ends within so many days is worth a warning.
 SOON_DAYS = 30
 DAY_MS = 86_400_000

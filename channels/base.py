@@ -22,9 +22,10 @@ class Send:
     wrote to us on this channel, 0: never, or nobody knows. ``reference``: the attempt's id, sealed, for the address
     that a provider sends news to; empty: none can be taken. ``confirm_url``, ``unsubscribe_url``, ``preferences_url``:
     where the reader says that they have got it, wants no more of its category, or sees what they allow; empty: there is
-    no such link. ``unsubscribe_mail``: a ``mailto:`` address that does what ``unsubscribe_url`` does. ``reply_hint``:
-    how to answer by writing back, empty: no answer is wanted. ``locale``: of the words, for what a channel adds to
-    them; empty: not known. Times are ms UTC.
+    no such link. ``unsubscribe_mail``: a ``mailto:`` address that does what ``unsubscribe_url`` does. ``bounce``: the
+    local part of an envelope sender that names the delivery, empty: there is none. ``reply_hint``: how to answer by
+    writing back, empty: no answer is wanted. ``locale``: of the words, for what a channel adds to them; empty: not
+    known. Times are ms UTC.
     """
 
     channel: Channel
@@ -52,6 +53,7 @@ class Send:
     unsubscribe_url: str = ""
     unsubscribe_mail: str = ""
     preferences_url: str = ""
+    bounce: str = ""
     reply_hint: str = ""
     locale: str = ""
 

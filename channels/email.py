@@ -158,7 +158,13 @@ class EmailChannel:
         if self._signer is not None:
             # By the delivery's own time, so that every attempt sends the same bytes.
             body = self._signer.signed(body, message.created_ms // 1000)
-        return Envelope(self._sender.spec, recipient.spec, mime.stuffed(body), recipient.needs_smtputf8)
+        return Envelope(self._envelope_sender(message), recipient.spec, mime.stuffed(body), recipient.needs_smtputf8)
+
+    def _envelope_sender(self, message: Send) -> str:
+        """Return where news of a mail go: to an address that names the delivery, where there are such addresses."""
+        if message.bounce and self._settings.bounce_domain:
+            return f"{message.bounce}@{self._settings.envelope_domain}"
+        return self._sender.spec
 
     def _verdict(self, answer: Answer) -> Verdict:
         if answer.fault is not None:

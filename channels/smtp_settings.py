@@ -36,7 +36,8 @@ class SmtpSettings:
     for the connection and the greeting, ``command_timeout_s`` for each command, ``final_reply_timeout_s`` for the
     answer to the final dot: RFC 5321 §4.5.3.2.6 asks for ten minutes, since giving up sooner means a doubt or a second
     mail. ``provider``: its name in outcomes and metrics. ``dkim_key``: a PEM file; mails are signed for
-    ``dkim_domain``, or the sender's where that is empty.
+    ``dkim_domain``, or the sender's where that is empty. ``bounce_domain``: of envelope senders that name a delivery
+    each; empty: the envelope sender is ``sender``.
     """
 
     host: str
@@ -65,6 +66,7 @@ class SmtpSettings:
     dkim_key: Path | None = None
     dkim_selector: str = ""
     dkim_domain: str = ""
+    bounce_domain: str = ""
 
     def __post_init__(self) -> None:
         faults = [fault for fault in self._faults() if fault]
@@ -87,7 +89,7 @@ class SmtpSettings:
     @property
     def envelope_domain(self) -> str:
         """The domain of envelope senders."""
-        return self.from_address.domain
+        return a_label(self.bounce_domain) if self.bounce_domain else self.from_address.domain
 
     @property
     def signing_domain(self) -> str:
@@ -142,10 +144,10 @@ class SmtpSettings:
                 if self.dkim_selector and not is_selector(self.dkim_selector)
                 else ""
             ),
-            (
-                "dkim_domain: must be a domain such as example.org"
-                if self.dkim_domain and not a_label(self.dkim_domain)
-                else ""
+            *(
+                f"{name}: must be a domain such as mail.example.org"
+                for name in ("dkim_domain", "bounce_domain")
+                if getattr(self, name) and not a_label(getattr(self, name))
             ),
             "" if 1 <= self.pool_size <= 1000 else "pool_size: must be between 1 and 1000",
             "" if self.max_messages >= 1 else "max_messages: must be at least 1",

@@ -9,11 +9,25 @@ from typing import Any
 from schemas import ids
 from schemas.names import OutcomeKind, State
 from schemas.quick import replace
-from schemas.records import DeliveryAnswer, DeliveryReceipt, Occurrence, ReminderRow
+from schemas.records import Closed, DeliveryAnswer, DeliveryReceipt, Occurrence, ReminderRow
 from tables import insist, turns
 from tables.retraction import NOT_RETRACTED, RETRACTED
-from tables.settling import FAILED, HEARD, WAITED, Again, came_through, fold, settle_withdrawing, taken
-from tables.transition import REACHED, Arrival, Life, Rules, Transition, delivery_id, is_replay, unchanged
+from tables.settling import FAILED, HEARD, UNDELIVERED, WAITED, Again, came_through, fold, settle_withdrawing, taken
+from tables.transition import (
+    REACHED,
+    Arrival,
+    Life,
+    Rules,
+    Transition,
+    delivery_id,
+    is_replay,
+    state,
+    status,
+    unchanged,
+)
+
+#: With these reasons a message is told of that is still on its way, or that its reader called spam.
+DELAYED, COMPLAINED = "delay_told", "complaint_told"
 
 
 def receipt(
@@ -28,6 +42,8 @@ def receipt(
         return unchanged(row, "replay")
     if row is None:
         return unchanged(row, "gone")
+    if news.outcome is OutcomeKind.NONE:
+        return _noted(rid, row, news, a, rules)
     if news.outcome not in REACHED:
         return _bad_news(rid, row, news, a, rules, again)
     o = row.open
@@ -48,6 +64,8 @@ def _bad_news(
 ) -> Transition:
     """Apply news that an attempt has failed that its provider had taken: its step, or the occurrence, ends by it."""
     o = row.open
+    if news.outcome in FAILED and any(c.delivery_id == news.delivery_id for c in row.closed):
+        return _failed_after_all(rid, row, news, a, rules)
     if o is None or news.outcome not in FAILED or delivery_id(rid, o) != news.delivery_id:
         return unchanged(row, "stale")
     if o.state not in (State.SENT, State.MAYBE_SENT) or not _of_this_attempt(o, news):
@@ -59,6 +77,43 @@ def _bad_news(
         return life.done()
     taken(life, o, news.outcome, {"provider": news.provider, "code": news.code, "detail": news.detail}, again)
     return life.done()
+
+
+def _failed_after_all(rid: str, row: ReminderRow, news: DeliveryReceipt, a: Arrival, rules: Rules) -> Transition:
+    """Note of an occurrence that ended as sent that its message did not arrive: a mail may bounce days later. What its
+    step waited for has come, so that nothing follows; producers are told."""
+    i, c = next((i, c) for i, c in enumerate(row.closed) if c.delivery_id == news.delivery_id)
+    if c.state is not State.SENT or c.reason == UNDELIVERED:
+        return unchanged(row, "stale")
+    life = Life(rid, row, a, rules)
+    folded = replace(c, reason=UNDELIVERED)
+    life.row.closed = (*row.closed[:i], folded, *row.closed[i + 1 :])
+    _note(life, c, UNDELIVERED, news, f"{c.occurrence}: {news.detail}")
+    life.emits.append(status(rid, life.row, folded, 0))
+    return life.done()
+
+
+def _noted(rid: str, row: ReminderRow, news: DeliveryReceipt, a: Arrival, rules: Rules) -> Transition:
+    """Write news on the trail from which nothing follows, once for each occurrence."""
+    named = ids.named(news.delivery_id)
+    occurrence = named[1] if named is not None else ""
+    if any(entry.reason == news.detail and entry.detail == occurrence for entry in row.trail):
+        return unchanged(row, "duplicate")
+    found = (one for one in (row.open, *row.closed) if one is not None and one.occurrence == occurrence)
+    if (of := next(found, None)) is None:
+        return unchanged(row, "stale")
+    life = Life(rid, row, a, rules)
+    _note(life, of, news.detail, news, occurrence)
+    return life.done()
+
+
+def _note(life: Life, of: Occurrence | Closed, reason: str, news: DeliveryReceipt, detail: str) -> None:
+    """Write news of an occurrence on the trail of a row that stays where it stands."""
+    facts: dict[str, Any] = {"provider": news.provider, "code": news.code, "detail": detail}
+    if (o := life.row.open) is not None:
+        life.note(o.state, reason, o=o, **facts)
+    else:
+        life.note(state(life.row), reason, occurrence=of.occurrence, round=of.round, channel=of.channel, **facts)
 
 
 def _of_this_attempt(o: Occurrence, news: DeliveryReceipt) -> bool:

@@ -454,7 +454,7 @@ def taken(life: Life, o: Occurrence, news: OutcomeKind, facts: dict[str, Any], a
     d = life.row.definition
     steps = turns.chain(d, o)
     if news not in FAILED or o.step >= len(steps) or steps[o.step].wait_for not in WAITED:
-        succeed(life, o, OutcomeKind.ACCEPTED, "receipt", facts)
+        succeed(life, o, OutcomeKind.ACCEPTED, UNDELIVERED if news in FAILED else "receipt", facts)
         return
     if o.step + 1 < len(steps):
         life.note(State.FAILED, UNDELIVERED, o=o, **facts)

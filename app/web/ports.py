@@ -10,9 +10,10 @@ from app.callers import Callers
 from app.template_preview import Words
 from app.tokens import Token
 from channels.answers import Waiting
+from schemas.bounces import BounceAddresses
 from schemas.links import Links
 from schemas.names import Channel
-from schemas.records import RecipientProfile
+from schemas.records import Delivery, Message, RecipientProfile
 from schemas.references import References
 from tables.consent import Categories
 
@@ -254,6 +255,28 @@ class LinkPorts:
     suppressions: Outlet
 
 
+class Mails(Protocol):
+    """The deliveries that mails were sent for."""
+
+    async def find(self, partition: int, offset: int) -> list[tuple[Delivery, Message]]:
+        """Return what a record of ``notifications.email`` asked for, in one mail; nothing where it is there no more.
+        Raises Unsent where the brokers do not answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MailPorts:
+    """What mails that come back need. ``tokens``: of the servers that pass them on."""
+
+    tokens: tuple[str, ...] = field(repr=False)
+    addresses: BounceAddresses
+    links: Links
+    mails: Mails
+    receipts: Outlet
+    suppressions: Outlet
+    desk: SuppressionDesk
+
+
 class Profiles(Protocol):
     """The recipients whose rows this worker owns."""
 
@@ -293,6 +316,7 @@ class CorePorts(Ports):
     callbacks: CallbackPorts | None = None
     events: EventPorts | None = None
     links: LinkPorts | None = None
+    mails: MailPorts | None = None
     callers: Callers = field(default_factory=lambda: Callers(0, (), time.monotonic))
     words: Words = field(default_factory=Words)
     #: The delivery worker that serves recipients' pages for this one; empty: none.

@@ -230,6 +230,32 @@ _SENDGRID = Route(
     ),
 )
 
+_MAIL = Route(
+    "POST",
+    "/callbacks/mail",
+    "mail",
+    "Take a mail that came back",
+    "For the mail server behind `SMTP_BOUNCE_DOMAIN` and `SMTP_UNSUBSCRIBE_ADDRESS` alone: one mail as it is, with the "
+    "header `Authorization: Bearer` and `SMTP_CALLBACK_TOKEN`, or that as the password of any user (Basic). Reports of "
+    "delivery (RFC 3464) and of complaints (RFC 5965) are told to the reminder, and suppress the address where there "
+    "is no such mailbox, or the category that was complained of. Answered once the brokers have it; the same mail may "
+    "come again.",
+    None,
+    (
+        Answer(200, "Kept, or nothing follows from it: `taken` says what it was.", "Object"),
+        Answer(401, "No token, or none of ours.", headers=("WWW-Authenticate",)),
+        Answer(404, "It names no delivery and no link of ours, or no mails are taken here."),
+        Answer(408, "The body did not come in time."),
+        Answer(413, "More than 1048576 bytes."),
+        Answer(415, "The body is not `message/rfc822`."),
+        Answer(429, "Too many requests of this caller were refused.", headers=("Retry-After",)),
+        Answer(503, "The brokers did not answer; send it again.", headers=("Retry-After",)),
+    ),
+    parameters=(Parameter("to", "query", "A recipient of the mail's envelope; may be repeated."),),
+    examples=(Example("off", "Not set up", 404, {"error": "no mails are taken: SMTP_CALLBACK_TOKEN is not set"}),),
+)
+
+
 _TOKEN = Parameter("token", "path", "The link, sealed: part of the address in the message.", required=True)
 
 
@@ -608,6 +634,7 @@ ROUTES: tuple[Route, ...] = (
             ),
         ),
     ),
+    _MAIL,
     _callback(
         "status",
         "message",

@@ -20,6 +20,7 @@ from app.web.console.views import Console
 from app.web.links.preferences import PassedOn, PreferencePages
 from app.web.links.views import LinkPages
 from app.web.listing import BUDGET_S, Later, Listing, Unfit, read
+from app.web.mail_in import MailIn
 from app.web.page import damaged, reminder
 from app.web.ports import CorePorts, DeliveryPorts, Ports
 from app.web.quota import Quotas
@@ -88,6 +89,7 @@ def attach_core(app: Any, ports: CorePorts) -> None:
 
     callbacks = Callbacks(ports.callbacks, ports.outlet, ports.callers)
     meta = MetaCallbacks(ports.callbacks, ports.outlet, ports.callers)
+    mails = MailIn(ports.mails, ports.callers)
     links = LinkPages(ports.links, ports.outlet, ports.callers)
     preferences = PassedOn(ports.forward, ports.beside, ports.callers)
     handlers = {
@@ -99,6 +101,7 @@ def attach_core(app: Any, ports: CorePorts) -> None:
         "meta_verify": meta.verify,
         "meta_news": meta.news,
         "sendgrid_news": SendGridCallbacks(ports.events, ports.callers).news,
+        "mail": mails.take,
         "link": links.show,
         "follow_link": links.act,
         "preferences": preferences.show,

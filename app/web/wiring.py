@@ -9,12 +9,13 @@ from agents.publisher import partition_of
 from agents.suppressions import Desk, Suppressions
 from app.callers import Callers, networks
 from app.config import Role, Settings
-from app.kafka import producer_options
+from app.kafka import client_options, producer_options
 from app.renewal import NewsSecrets
 from app.template_preview import words_of
 from app.tokens import Keyring
 from app.topics import TopicNames
 from app.web.console.desk import KafkaDesk
+from app.web.mail_log import KafkaMails
 from app.web.outlet import KafkaOutlet
 from app.web.ports import (
     CallbackPorts,
@@ -23,6 +24,7 @@ from app.web.ports import (
     DeliveryPorts,
     EventPorts,
     LinkPorts,
+    MailPorts,
     Metrics,
     PreferencePorts,
     Waits,
@@ -32,8 +34,11 @@ from app.web.routing import GroupOwners, RowStore, StoreRows, forward
 from app.web.views import attach_core, attach_delivery
 from app.web.vitals import Vitals
 from channels import send_only
+from channels.addresses import a_label
 from schemas import ids
+from schemas.bounces import BounceAddresses
 from schemas.links import Links
+from schemas.names import Channel
 from schemas.records import ControlRecord, RecipientProfile
 from schemas.references import References
 from schemas.sealing import Sealing, Unopened
@@ -82,8 +87,12 @@ def serve_core(
         producer_options(settings), names.control, settings.partitions, timeout_s=settings.fencing.publish_s
     )
     callbacks, lines = _callbacks(settings, names, waits, secrets or NewsSecrets(settings))
-    suppressions = KafkaOutlet(
-        producer_options(settings), names.suppressions, settings.partitions, timeout_s=settings.fencing.publish_s
+    suppressions, receipts = (
+        KafkaOutlet(producer_options(settings), topic, settings.partitions, timeout_s=settings.fencing.publish_s)
+        for topic in (names.suppressions, names.receipts)
+    )
+    mails = KafkaMails(
+        client_options(settings), names.channels[Channel.EMAIL], settings.partitions, settings.fencing.publish_s
     )
     events, more_lines = _events(settings, names)
     lines += more_lines
@@ -111,6 +120,7 @@ def serve_core(
         callbacks=callbacks,
         events=events,
         links=LinkPorts(links_of(settings), suppressions) if web.public_url else None,
+        mails=_mails(settings, mails, receipts, suppressions),
         providers=providers,
         callers=Callers(web.caller_per_minute, networks(web.proxies), time.monotonic),
         words=words_of(settings),
@@ -119,11 +129,32 @@ def serve_core(
     attach_core(app, ports)
 
     async def close(_app: object) -> None:
-        for line in (outlet, controls, suppressions, *lines):
+        for line in (outlet, controls, suppressions, receipts, *lines):
             await line.close()
+        await mails.close()
 
     app.web.web_app.on_cleanup.append(close)
     return vitals
+
+
+def bounces_of(settings: Settings) -> BounceAddresses:
+    """Return what makes and reads the envelope senders of mails."""
+    return BounceAddresses(settings.callback_keys, a_label(settings.smtp.bounce_domain))
+
+
+def _mails(settings: Settings, mails: KafkaMails, receipts: KafkaOutlet, suppressions: KafkaOutlet) -> MailPorts | None:
+    """Return what mails that come back need, where a server may pass them on."""
+    if not settings.smtp.callback_tokens:
+        return None
+    return MailPorts(
+        tokens=settings.smtp.callback_tokens,
+        addresses=bounces_of(settings),
+        links=links_of(settings),
+        mails=mails,
+        receipts=receipts,
+        suppressions=suppressions,
+        desk=Desk(settings.rules.address_hash),
+    )
 
 
 def links_of(settings: Settings) -> Links:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agents.deliver import Calls, Ended
+from agents.deliver import Calls, Ended, Member
 from agents.delivery import Delivering
 from agents.mail_links import MailLinks
 from agents.ports import Out, Word
@@ -18,6 +18,7 @@ from agents.suppressions import Desk as Desk_
 from channels.base import Outcome, Send
 from channels.send_only import SendOnlyTo
 from schemas import codec, ids
+from schemas.bounces import BounceAddresses
 from schemas.hashing import AddressHash
 from schemas.names import AnswerKind, Channel, OutcomeKind
 from schemas.quick import replace
@@ -68,6 +69,16 @@ async def test_a_call_that_cannot_be_ended_ends_the_process() -> None:
     assert isinstance(ended[0][1], OSError)
 
 
+BOUNCES = BounceAddresses(("a secret of these tests",), "bounce.clinic.example")
+
+
+async def test_the_address_for_bounces_names_the_record_that_asked() -> None:
+    desk = Desk()
+    await desk.call("a@people.example", offset=1042)
+    [place] = BOUNCES.found([f"{desk.sent[0].bounce}@{BOUNCES.domain}"])
+    assert (place.partition, place.offset, place.is_of("d")) == (0, 1042, True)
+
+
 class Desk:
     """Calls over memory, with an adapter that takes everything."""
 
@@ -91,6 +102,7 @@ class Desk:
             send_only_to=send_only_to,
             categories=Categories(),
             references=References(()),
+            bounces=BOUNCES,
             mail_links=MailLinks(),
             replies=None,
             prices=NO_PRICES,
@@ -126,12 +138,12 @@ class Desk:
         self.sent.append(message)
         return self.outcome
 
-    async def call(self, address: str, recipient_id: str = "") -> Any:
+    async def call(self, address: str, recipient_id: str = "", offset: int = -1) -> Any:
         key = b"d/r:r/d"
         row = RecipientDelivery("r", "", "@1/PT0S", 0, 0, 1)
         self.store.rows[key] = index.pack(0, 0, 0, 0, 0) + codec.encode(row)
         delivery = Delivery("d", "r", "@1/PT0S", Channel.EMAIL, recipient_id, ask=1)
-        self.calls.begin(0, key, delivery, Message(address), self.adapter)
+        self.calls.begin_all(0, (Member(key, delivery, Message(address), offset),), self.adapter)
         async with asyncio.timeout(5):
             while not self.given:  # noqa: ASYNC110
                 await asyncio.sleep(0)

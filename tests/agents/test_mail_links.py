@@ -30,6 +30,14 @@ def test_a_mail_can_be_unsubscribed_from_by_address_and_category() -> None:
     assert MAKER.of(MAIL, "U@x.example", OFFERS) == made
 
 
+def test_a_mail_does_what_the_link_does_where_there_is_an_address_for_it() -> None:
+    maker = MailLinks(LINKS, HASHING, "stop@b.example")
+    made = maker.of(MAIL, "U@x.example", OFFERS)
+    assert made["unsubscribe_mail"] == f"mailto:stop@b.example?subject=unsubscribe%20{token(made['unsubscribe_url'])}"
+    long = Delivery("r:o:0:0", "r", "o", Channel.EMAIL, "anna", due_at=5_000_000, category="c" * 700)
+    assert "unsubscribe_mail" not in maker.of(long, "u@x.example", OFFERS)
+
+
 @pytest.mark.parametrize("category", [Category(), Category(Legal.CARE), OFFERS])
 def test_whatever_may_be_refused_can_be_unsubscribed_from(category: Category) -> None:
     assert "unsubscribe_url" in MAKER.of(MAIL, "u@x.example", category)

@@ -20,6 +20,9 @@ def faults(environ: dict[str, str], needs: Role | None = None) -> list[str]:
     return []
 
 
+TAKES_MAIL = {"CALLBACK_KEY": "k" * 16, "SMTP_CALLBACK_TOKEN": "t" * 16}
+
+
 def test_the_page_is_made_from_the_data() -> None:
     assert (ROOT / "docs/configuration.md").read_text("utf-8") == config.document()
 
@@ -115,6 +118,15 @@ def test_all_faults_at_once_each_with_its_remedy() -> None:
         ({"SMTP_FROM": "Anna <anna@example.org>"}, "SMTP_FROM"),
         ({"SMTP_DKIM_KEY_FILE": __file__, "SMTP_DKIM_SELECTOR": "k1"}, "SMTP_DKIM_KEY_FILE"),
         ({"SMTP_DKIM_SELECTOR": "k1"}, "SMTP_DKIM_KEY_FILE"),
+        ({"SMTP_CALLBACK_TOKEN": "short"}, "SMTP_CALLBACK_TOKEN"),
+        ({"SMTP_BOUNCE_DOMAIN": "b.example", "CALLBACK_KEY": "k" * 16}, "SMTP_CALLBACK_TOKEN"),
+        ({"SMTP_BOUNCE_DOMAIN": "b.example", "SMTP_CALLBACK_TOKEN": "t" * 16}, "CALLBACK_KEY"),
+        ({"SMTP_BOUNCE_DOMAIN": "no domain", **TAKES_MAIL}, "SMTP_BOUNCE_DOMAIN"),
+        ({"SMTP_UNSUBSCRIBE_ADDRESS": "stop@b.example", **TAKES_MAIL}, "PUBLIC_URL"),
+        (
+            {"SMTP_UNSUBSCRIBE_ADDRESS": "Stop <stop@b.example>", "PUBLIC_URL": "https://n.example", **TAKES_MAIL},
+            "SMTP_UNSUBSCRIBE_ADDRESS",
+        ),
         ({"FCM_CREDENTIALS_FILE": __file__}, "FCM_CREDENTIALS_FILE"),
         ({"FCM_URL": "http://fcm.example"}, "FCM_URL"),
         ({"FCM_ANDROID_CHANNEL": "x" * 101}, "FCM_ANDROID_CHANNEL"),
@@ -183,6 +195,7 @@ def test_secrets_come_from_files_and_are_never_shown(variable: Variable, tmp_pat
         settings.cloud.verify_token,
         *settings.webhook.keys,
         *settings.callback_keys,
+        *settings.smtp.callback_tokens,
         *settings.rules.seal_keys,
         settings.circuits.alert_webhook,
         *(key.decode() for _, key in settings.rules.address_hash.secrets),

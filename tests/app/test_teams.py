@@ -15,6 +15,7 @@ from app.config import ConfigError, Settings
 from app.teams import Team
 from app.topics import TOPICS, TopicNames, intake_of, topics_of
 from schemas.checks import Reason, check_prefix
+from schemas.names import Channel
 from tests.app.conftest import environment
 
 TWO = {"TEAMS": "clinic:clinic-, billing:bill-"}
@@ -113,6 +114,8 @@ def test_workers_may_read_what_they_subscribe_to_and_no_more(tmp_path: Path) -> 
     # Beside their inputs: their table, holds, dead letters to be counted, the audit that the ledger compares;
     # templates, replies and suppressions, read whole.
     also = {names.reminders_changelog, names.control, names.dlq, names.audit, names.replies, names.templates}
+    # What a bounce names.
+    also.add(names.channels[Channel.EMAIL])
     assert _granted(settings, "core", "Read") == core | also
     beside = {names.recipients_changelog, names.control, names.templates, names.suppressions, names.replies}
     assert _granted(settings, "delivery", "Read") == delivery | beside

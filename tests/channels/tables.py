@@ -41,6 +41,7 @@ SETTINGS = {
     "dkim_key": "PEM file of the key that mails are signed with; none: they are not signed here",
     "dkim_selector": "the key's name in the DNS",
     "dkim_domain": "domain that mails are signed for; empty: the sender's",
+    "bounce_domain": "domain of envelope senders that name a delivery each; empty: all mails have `sender`",
 }
 
 

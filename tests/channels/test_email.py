@@ -591,6 +591,17 @@ async def test_what_the_server_gets_is_signed_and_the_same_each_time(server: Smt
     assert tags["h"].split(":").count("List-Unsubscribe-Post") == 2
 
 
+async def test_news_go_to_an_address_that_names_the_delivery(server: SmtpServer) -> None:
+    async with channel(server, bounce_domain="BÜCHER.example") as adapter:
+        for bounce in ("b-abc", ""):
+            assert (await adapter.send(mail(bounce=bounce))).kind is OutcomeKind.ACCEPTED
+    assert [m.sender for m in server.mails] == ["b-abc@xn--bcher-kva.example", "reminders@service.example"]
+    assert server.mails[0].data == server.mails[1].data
+    async with channel(server) as adapter:
+        await adapter.send(mail(bounce="b-abc"))
+    assert server.mails[2].sender == "reminders@service.example"
+
+
 @pytest.mark.parametrize(("content", "said"), [(None, "No such file"), ("x", "holds no private key")])
 async def test_a_key_that_cannot_be_used_stops_the_worker(
     server: SmtpServer, tmp_path: Path, content: str | None, said: str

@@ -33,6 +33,7 @@ def made(**changes: Any) -> SmtpSettings:
         ({"dkim_key": Path("k.pem")}, "dkim_selector: name the key's selector"),
         ({"dkim_selector": "a_b"}, "dkim_selector: must be labels"),
         ({"dkim_domain": "no domain"}, "dkim_domain: must be a domain"),
+        ({"bounce_domain": "no domain"}, "bounce_domain: must be a domain"),
         ({"pool_size": 0}, "pool_size: must be between"),
         ({"max_messages": 0}, "max_messages: must be at least 1"),
         ({"idle_check_s": -1}, "idle_check_s: must not be negative"),

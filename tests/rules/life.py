@@ -124,6 +124,11 @@ class Reminder:
         a = self._arrival("receipts")
         return self._apply(lambda row: receipts.receipt(self.rid, row, news, a, self.rules, again))
 
+    def noted(self, told: str, delivery_id: str) -> Transition:
+        news = DeliveryReceipt(self.rid, delivery_id, OutcomeKind.NONE, self.now, detail=told)
+        a = self._arrival("receipts")
+        return self._apply(lambda row: receipts.receipt(self.rid, row, news, a, self.rules))
+
     def rearm(self, record: Any) -> Transition:
         a = self._arrival("retry")
         return self._apply(lambda row: settling.rearm(self.rid, row, record, a, self.rules))

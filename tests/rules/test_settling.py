@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.names import Channel, OutcomeKind, RequestKind, State, WaitFor
-from schemas.records import Definition, DeliveryRequest, Policy, ReminderStatus, RetryRecord, RowStep
-from tables import transition
+from schemas.records import Closed, Definition, DeliveryRequest, Policy, ReminderStatus, RetryRecord, RowStep
+from tables import receipts, transition
 from tables.settling import Again, Doubt, GiveUp, NextStep, Skip, Succeed
 from tables.transition import Letter, Retry
 from tests.rules.life import AT_NINE, EMAIL, HOUR, MINUTE, NINE, RULES, SECOND, T0, Reminder, examples
@@ -273,6 +273,59 @@ def test_receipts_fold_into_what_has_ended_and_only_ever_raise_it() -> None:
     assert [e.state for e in r.last.emits if isinstance(e, ReminderStatus)] == [State.DELIVERED]
     assert not r.receipt(OutcomeKind.DELIVERED).changed
     assert not r.receipt(OutcomeKind.REJECTED).changed
+
+
+def closed(r: Reminder) -> Closed:
+    """Return the occurrence that has ended last."""
+    assert r.row is not None
+    return r.row.closed[-1]
+
+
+def test_a_failure_that_is_told_days_later_is_on_the_trail_and_told_to_producers() -> None:
+    r = Reminder().sending()
+    r.accepted()
+    delivery = closed(r).delivery_id
+    step = r.receipt(OutcomeKind.UNDELIVERABLE, delivery)
+    assert [(e.state, e.reason) for e in step.emits if isinstance(e, ReminderStatus)] == [(State.SENT, "undelivered")]
+    assert (r.state, r.reason) == (State.SENT, "undelivered")
+    late = r.audit[-1]
+    assert (late.to_state, late.reason, late.occurrence) == (State.SENT, "undelivered", closed(r).occurrence)
+    for again in (OutcomeKind.REJECTED, OutcomeKind.ACCEPTED):
+        assert not r.receipt(again, delivery).changed
+    # Who has read it has got it, whatever came back.
+    r.receipt(OutcomeKind.DELIVERED, delivery)
+    assert (r.state, r.reason) == (State.DELIVERED, "receipt")
+    assert not r.receipt(OutcomeKind.UNDELIVERABLE, delivery).changed
+
+
+def test_news_of_a_failure_before_and_after_the_outcome_end_alike() -> None:
+    before = Reminder().sending()
+    of = before.open
+    before.receipt(OutcomeKind.UNDELIVERABLE)
+    before.accepted(of)
+    after = Reminder().sending()
+    after.accepted()
+    after.receipt(OutcomeKind.UNDELIVERABLE, closed(after).delivery_id)
+    assert (before.state, before.reason) == (after.state, after.reason) == (State.SENT, "undelivered")
+
+
+@pytest.mark.parametrize("told", [receipts.DELAYED, receipts.COMPLAINED])
+def test_what_changes_nothing_is_noted_once(told: str) -> None:
+    waiting, ended, series = (
+        Reminder().sending(waits_for(wait)) for wait in (WaitFor.DELIVERED, *[WaitFor.ACCEPTED] * 2)
+    )
+    delivery = waiting.delivery_id()
+    for r in (waiting, ended, series):
+        r.accepted()
+    series.upsert(replace(NINE, at=T0 + 20 * HOUR), 2)
+    for r in (waiting, ended, series):
+        state, due = r.state, r.header().due_ms
+        for _ in range(2):
+            r.noted(told, delivery)
+        assert (r.state, r.header().due_ms) == (state, due)
+        assert [e.reason for e in r.audit].count(told) == 1
+        assert r.audit[-1].to_state is state
+    assert waiting.noted(told, "r1:somewhere%2Felse:0:0").result == "stale"
 
 
 def test_a_receipt_folds_into_an_older_occurrence_and_leaves_the_open_one() -> None:

@@ -65,7 +65,7 @@ class LinkPages:
                 await self._reminders.send([_acknowledgement(found)])
                 title, lines = "Thank you", ("Your answer has been noted. You can close this page.",)
             else:
-                await self._ports.suppressions.send([_suppression(found)])
+                await self._ports.suppressions.send([suppression(found, UNSUBSCRIBED, SOURCE)])
                 title = "You are unsubscribed"
                 lines = (f"You will get no more mails of this kind ({found.category}) at your address.",)
         except Unsent as exc:
@@ -136,9 +136,9 @@ def _acknowledgement(link: Link) -> Outgoing:
     return Outgoing(reminder_id.encode(), codec.encode(event))
 
 
-def _suppression(link: Link) -> Outgoing:
+def suppression(link: Link, reason: str, source: str) -> Outgoing:
     """Return the record that suppresses the address for its category: the link has its key, and nobody needs the
     address."""
     version = int(link.subject.partition(".")[0])
-    record = SuppressionRecord(Channel.EMAIL, UNSUBSCRIBED, now_ms(), version, 0, link.category, SOURCE)
+    record = SuppressionRecord(Channel.EMAIL, reason, now_ms(), version, 0, link.category, source)
     return Outgoing(link.subject.encode(), codec.encode(record))
