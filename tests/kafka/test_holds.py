@@ -109,16 +109,18 @@ async def test_a_hold_counts_right_before_a_call(broker: Broker, tmp_path: Path)
     """What waits for a slot when the hold comes is not sent; what it outlives expires, and says by what it was held."""
     async with (
         SmtpServer() as server,
-        installed(broker.bootstrap, tmp_path, server.port, partitions=1, extra={"SMTP_POOL": "1"}) as service,
+        installed(
+            broker.bootstrap, tmp_path, server.port, partitions=1, extra={"SMTP_POOL": "1", "SMTP_TIMEOUT_S": "20"}
+        ) as service,
     ):
         from tests.sandbox.smtp_server import Hold, Stage
 
         gate = asyncio.Event()
         server.say(Stage.CONNECT, Hold(gate, "220 at last"))
-        # On a busy machine a start takes longer than what is sent here may wait.
+        # On a busy machine a start takes longer than what is sent here may wait, and so does a command.
         await service.until_ready(service.start())
         at = now_ms() + 500
-        await service.send(*(mail_event(f"queued-{n}", at + n, expires_at=at + 12_000) for n in range(6)))
+        await service.send(*(mail_event(f"queued-{n}", at + n, expires_at=at + 20_000) for n in range(6)))
         await service.all_in([f"queued-{n}" for n in range(6)], [State.SENDING])
         await asyncio.to_thread(cli, service, "hold", "provider:smtp", "--reason", "leak")
         await asyncio.sleep(1)

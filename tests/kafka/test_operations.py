@@ -26,7 +26,10 @@ LATER_MS = 3_600_000
 
 
 def command(service: Installation, *words: str) -> Result:
-    return CliRunner().invoke(main, words, env=service.environ())
+    result = CliRunner().invoke(main, words, env=service.environ())
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 async def test_more_partitions_with_rows_and_events_on_their_way(broker: Broker, tmp_path: Path) -> None:
