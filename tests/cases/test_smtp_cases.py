@@ -61,7 +61,8 @@ class TestO13HeaderInjection:
         for policy in (email.policy.default, email.policy.compat32):
             parsed = BytesParser(policy=policy).parsebytes(sent.data)
             assert parsed.keys() == [
-                *("Date", "From", "To", "Subject", "Message-ID", "MIME-Version", "Auto-Submitted", "Content-Type")
+                *("Date", "From", "To", "Subject", "Message-ID", "MIME-Version", "Auto-Submitted"),
+                *("Feedback-ID", "Content-Type"),
             ]
             assert parsed.get_content_type() == "multipart/alternative"
             assert parsed["Bcc"] is None

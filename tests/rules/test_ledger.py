@@ -243,7 +243,11 @@ def test_receipts_and_retries_that_no_row_reflects_are_named() -> None:
     news = DeliveryReceipt("r1", p.row.closed[-1].delivery_id, OutcomeKind.DELIVERED, p.now)
     p._arrive(Role.RECEIPT, codec.encode(news))
     assert p.kinds() == [Kind.OUTCOME]
-    stale = replace(news, outcome=OutcomeKind.REJECTED)
+    # Bad news of what was sent is put on its trail, too; that it was accepted is known.
+    late = sent()
+    late._arrive(Role.RECEIPT, codec.encode(replace(news, outcome=OutcomeKind.REJECTED)))
+    assert late.kinds() == [Kind.OUTCOME]
+    stale = replace(news, outcome=OutcomeKind.ACCEPTED)
     q = sent()
     q._arrive(Role.RECEIPT, codec.encode(stale))
     assert q.kinds() == []
