@@ -34,7 +34,10 @@ stop: setup ## end what a killed 'make run' left
 
 test: setup ## every test, on a broker of its own
 	@$(PY) -m deploy.dev.broker fetch
-	@$(PY) -m pytest $(ARGS)
+	@fast=0; broker=0; \
+	$(PY) -m pytest -q -n auto -m "not kafka" $(ARGS) || fast=$$?; \
+	$(PY) -m pytest -m kafka --durations=30 $(ARGS) || broker=$$?; \
+	for code in $$fast $$broker; do case $$code in 0|5) ;; *) exit $$code;; esac; done
 
 interop: setup ## against Apicurio, Mailpit, Toxiproxy and promtool, fetched by go and mvn where they are not here
 	@$(PY) -m deploy.dev.broker fetch

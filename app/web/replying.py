@@ -22,8 +22,7 @@ LATE_MS = 60_000
 
 class Replying:
     """Writes back over Meta's API, on a connection of its own that is made when it is first needed. ``settings``: what
-    holds now. Best effort: what
-    fails is logged, and whoever wrote may write again."""
+    holds now. Best effort: what fails is logged, and whoever wrote may write again."""
 
     def __init__(self, settings: Callable[[], CloudSettings]) -> None:
         self._settings = settings
@@ -61,7 +60,9 @@ class Replying:
                 self._channel = renewable(WhatsAppCloudChannel(settings))
                 await self._channel.open()
             elif settings != self._used:
-                await self._channel.swap(WhatsAppCloudChannel(settings))
+                renewed = WhatsAppCloudChannel(settings)
+                await renewed.open()
+                await self._channel.swap(renewed)
             self._used = settings
             return self._channel
 

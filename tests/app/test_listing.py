@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -97,7 +98,8 @@ def test_a_trail_with_its_reasons(served: tuple[Fake, Cli]) -> None:
     told = TrailEntry(
         3, AT + 50, State.FAILED, "greylisted", attempt=1, channel=Channel.EMAIL, actor="desk", stages=way
     )
-    fake.rows = {"clinic/1": row(State.RETRY, more=(told,)), "clinic/2": stored(State.SCHEDULED)}
+    tomorrow = time.time_ns() // 1_000_000 + 86_400_000
+    fake.rows = {"clinic/1": row(State.RETRY, more=(told,)), "clinic/2": stored(State.SCHEDULED, tomorrow)}
     code, out, _ = cli("trail", "clinic/1", "--why")
     assert code == 0
     assert "by desk" in out

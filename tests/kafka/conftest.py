@@ -23,7 +23,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.dev.broker import Broker
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 #: Shorter than in production, in the same order: fence limit + producer time-out < session.
 SESSION_S = 6.0
@@ -31,7 +32,7 @@ SESSION_S = 6.0
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"broker", "kafka"} & set(getattr(item, "fixturenames", ())):
+        if HERE in item.path.parents or {"broker", "kafka"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)
 
 
