@@ -5,14 +5,16 @@ does not mind.
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple, assert_never
 
+from agents.replies import FIRST
 from agents.suppressions import STOP as SAID_STOP
 from app.web.ports import CallbackPorts, Outgoing, Outlet, Unsent
-from channels import answers
+from channels import answers, cloud_news
 from channels.news import Heard, News
 from channels.stop import Word, word
 from schemas import codec, ids
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Who acts where a recipient answered.
 RECIPIENT = "recipient"
+#: Those on whose numbers people write on WhatsApp: a STOP to one holds for all.
+_WHATSAPP = (FIRST, cloud_news.PROVIDER)
 
 
 class Named(NamedTuple):
@@ -72,8 +76,8 @@ class Hearing:
 
     async def heard(self, said: Heard) -> str:
         """Return what is to be written back, empty for nothing: STOP ends all messages to that address, START lets them
-        begin again, HELP is answered, and a word of consent acknowledges the message that waits for it. Raises Unsent
-        where it is to be sent again."""
+        begin again unless the same number has written since, HELP is answered, and a word of consent acknowledges the
+        message that waits for it. Raises Unsent where it is to be sent again."""
         ports, channel, number = self._ports, said.channel, said.number
         if not number:
             return ""
@@ -92,8 +96,11 @@ class Hearing:
                 return "" if said.understood else ports.help
             case Word.START:
                 # YES is one of its words, and an answer as well.
-                lifted = ports.desk.lifted(channel, number)
-                await ports.suppressions.send([Outgoing(one.key, one.value) for one in lifted])
+                if self._overtaken(said):
+                    log.info("a START is passed over: its writer has written since")
+                else:
+                    lifted = ports.desk.lifted(channel, number)
+                    await ports.suppressions.send([Outgoing(one.key, one.value) for one in lifted])
                 return await self._answered(said)
             case Word.NONE:
                 return await self._answered(said)
@@ -101,9 +108,21 @@ class Hearing:
                 assert_never(other)
 
     async def all_heard(self, every: Iterable[Heard]) -> list[tuple[str, str]]:
-        """Return what is to be written back and to which number, once all of it is with the brokers."""
-        back = [(said.number, await self.heard(said)) for said in every]
+        """Return what is to be written back and to which number, once all of it is with the brokers. What was written
+        first is heard first."""
+        in_order = sorted(every, key=lambda said: said.at or math.inf)
+        back = [(said.number, await self.heard(said)) for said in in_order]
         return [(number, text) for number, text in back if text]
+
+    def _overtaken(self, said: Heard) -> bool:
+        """Return whether the same number has written since: what comes again late must not undo a newer STOP. Raises
+        Unsent where that is not known."""
+        if said.channel is not Channel.WHATSAPP or not said.at:
+            return False
+        waits = self._ports.waits
+        if not waits.fresh():
+            raise Unsent("this worker does not know at the moment what was written last")
+        return any(waits.wrote(said.channel, said.number, provider) > said.at for provider in _WHATSAPP)
 
     async def _answered(self, said: Heard) -> str:
         """Acknowledge the occurrence that a texted answer is about, or ask which one is meant."""

@@ -165,6 +165,10 @@ class Waits(Protocol):
         """Return key and value of the record that somebody wrote, to a provider's number."""
         ...
 
+    def wrote(self, channel: Channel, address: str, provider: str) -> int:
+        """Return when a message last came from an address to a provider's number, ms UTC; 0: none is known."""
+        ...
+
 
 class Desk(Protocol):
     """What operators do beside reminders. Every act raises Refused where it is not done, else says what was done."""

@@ -38,7 +38,8 @@ class Waits:
         self.known = True
         self.open: list[Waiting] = []
         self.before: dict[str, Waiting] = {}
-        self.wrote: list[tuple[int, str]] = []
+        self.noted: list[tuple[int, str]] = []
+        self.last: dict[str, int] = {}
 
     def fresh(self) -> bool:
         return self.known
@@ -54,8 +55,12 @@ class Waits:
         return b"took", message.encode()
 
     def came(self, channel: Channel, address: str, at: int, provider: str) -> tuple[bytes, bytes]:
-        self.wrote.append((at, provider))
+        self.noted.append((at, provider))
+        self.last[provider] = max(at, self.last.get(provider, 0))
         return b"came", f"{channel.value} {address}".encode()
+
+    def wrote(self, channel: Channel, address: str, provider: str) -> int:
+        return self.last.get(provider, 0)
 
 
 class Desks:

@@ -205,8 +205,8 @@ async def test_without_the_brokers_the_whole_is_to_be_sent_again(meta: Meta) -> 
 async def test_whoever_writes_opens_the_window_at_the_time_they_wrote(meta: Meta) -> None:
     await meta.wrote(said("hello"), said("", type="image", timestamp="99999999999"))
     now = time.time_ns() // 1_000_000
-    assert meta.waits.wrote[0] == (1_749_416_383_000, "meta")
-    at, provider = meta.waits.wrote[1]
+    assert meta.waits.noted[0] == (1_749_416_383_000, "meta")
+    at, provider = meta.waits.noted[1]
     assert (at <= now, provider) == (True, "meta")
     assert [r.value for batch in meta.replies.sent for r in batch] == [f"WHATSAPP {NUMBER}".encode()] * 2
     assert not meta.reminders.sent
@@ -221,6 +221,37 @@ async def test_a_stop_suppresses_the_address_and_a_start_lifts_it(meta: Meta) ->
     await meta.wrote(said("START"))
     assert [(r.key, r.value) for r in meta.suppressions.sent[1]] == [(record.key, None)]
     assert meta.back == []
+
+
+@pytest.mark.parametrize("newer", ["meta", "twilio"])
+async def test_a_start_that_comes_again_late_lifts_no_newer_stop(meta: Meta, newer: str) -> None:
+    start = said("START", timestamp="1749416383")
+    await meta.wrote(start)
+    assert len(meta.suppressions.sent) == 1
+    if newer == "meta":
+        await meta.wrote(said("STOP", "wamid.2", timestamp="1749416384"))
+    else:
+        # The other number of ours on WhatsApp; the address is the same.
+        meta.waits.last[newer] = 1_749_416_384_000
+    sent = len(meta.suppressions.sent)
+    await meta.wrote(start)
+    assert len(meta.suppressions.sent) == sent
+    await meta.wrote(said("START", "wamid.3", timestamp="1749416385"))
+    assert [record.value for record in meta.suppressions.sent[-1]] == [None]
+
+
+async def test_what_came_in_one_request_is_heard_in_the_order_in_which_it_was_written(meta: Meta) -> None:
+    await meta.wrote(said("STOP", "wamid.2", timestamp="1749416384"), said("START", timestamp="1749416383"))
+    assert [record.value is None for batch in meta.suppressions.sent for record in batch] == [True, False]
+
+
+async def test_a_start_waits_until_it_is_known_what_was_written_last(meta: Meta) -> None:
+    meta.waits.known = False
+    assert (await meta.tell(hook(messages=[said("START")]))).status == 503
+    assert not meta.suppressions.sent
+    # A STOP needs no such knowledge.
+    await meta.wrote(said("STOP"))
+    assert len(meta.suppressions.sent) == 1
 
 
 async def test_a_stop_of_an_old_brazilian_account_is_about_the_number_that_was_written_to(meta: Meta) -> None:
