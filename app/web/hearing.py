@@ -81,7 +81,7 @@ class Hearing:
         ports, channel, number = self._ports, said.channel, said.number
         if not number:
             return ""
-        meant = word(said.understood or said.text)
+        meant = _meant(said)
         now = time.time_ns() // 1_000_000
         if channel is Channel.WHATSAPP:
             at = min(said.at, now) if said.at else now
@@ -108,11 +108,12 @@ class Hearing:
                 assert_never(other)
 
     async def all_heard(self, every: Iterable[Heard]) -> list[tuple[str, str]]:
-        """Return what is to be written back and to which number, once all of it is with the brokers. What was written
-        first is heard first."""
+        """Return what is to be written back and to which number, once all of it is with the brokers: nothing to one
+        whose STOP is among it. What was written first is heard first."""
         in_order = sorted(every, key=lambda said: said.at or math.inf)
+        stopped = {said.number for said in in_order if _meant(said) is Word.STOP}
         back = [(said.number, await self.heard(said)) for said in in_order]
-        return [(number, text) for number, text in back if text]
+        return [(number, text) for number, text in back if text and number not in stopped]
 
     def _overtaken(self, said: Heard) -> bool:
         """Return whether the same number has written since: what comes again late must not undo a newer STOP. Raises
@@ -150,6 +151,11 @@ class Hearing:
                 return ""
             case other:
                 assert_never(other)
+
+
+def _meant(said: Heard) -> Word:
+    """Return the keyword that a message is, as its provider understood it or as we do."""
+    return word(said.understood or said.text)
 
 
 def acknowledgement(reminder_id: str, occurrence: str, delivery: str, name: str, source: str) -> ReminderEvent:

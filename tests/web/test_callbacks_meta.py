@@ -245,6 +245,12 @@ async def test_what_came_in_one_request_is_heard_in_the_order_in_which_it_was_wr
     assert [record.value is None for batch in meta.suppressions.sent for record in batch] == [True, False]
 
 
+async def test_whoever_says_stop_is_written_nothing_back_in_the_same_breath(meta: Meta) -> None:
+    other = "12015550124"
+    await meta.wrote(said("help"), said("STOP", "wamid.2"), said("help", "wamid.3"), said("help", **{"from": other}))
+    assert [number for number, _ in meta.back] == [f"+{other}"]
+
+
 async def test_a_start_waits_until_it_is_known_what_was_written_last(meta: Meta) -> None:
     meta.waits.known = False
     assert (await meta.tell(hook(messages=[said("START")]))).status == 503
