@@ -52,11 +52,13 @@ def _scope(provider: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Messages of one occurrence that wait for an answer. ``at``, ``until``: of the last one."""
+    """Messages of one occurrence that wait for an answer. ``at``, ``until``: of the last one; ``since``: when the first
+    was asked."""
 
     deliveries: tuple[str, ...]
     at: int
     until: int
+    since: int
 
 
 class Replies(Broadcast):
@@ -97,7 +99,9 @@ class Replies(Broadcast):
         for key in self._hashing.keys(channel, address):
             for (reminder_id, occurrence), asked in self._open.get(key, {}).items():
                 if asked.until > now:
-                    found[reminder_id, occurrence] = Waiting(reminder_id, occurrence, asked.at, asked.deliveries[-1])
+                    found[reminder_id, occurrence] = Waiting(
+                        reminder_id, occurrence, asked.at, asked.deliveries[-1], asked.since
+                    )
         return list(found.values())
 
     def wrote(self, channel: Channel, address: str, provider: str = FIRST) -> int:
@@ -175,7 +179,8 @@ class Replies(Broadcast):
                 of_one = self._open.setdefault(said.address_hash, {})
                 before = of_one.pop(which, None)
                 others = [d for d in before.deliveries if d != said.delivery_id] if before is not None else []
-                of_one[which] = Asked((*others, said.delivery_id), said.at, said.until)
+                since = said.at if before is None else min(before.since, said.at)
+                of_one[which] = Asked((*others, said.delivery_id), said.at, said.until, since)
                 self._addresses.setdefault(which, set()).add(said.address_hash)
                 if len(of_one) > MOST_OF_ONE:
                     self._forget(said.address_hash, next(iter(of_one)))

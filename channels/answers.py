@@ -23,6 +23,9 @@ akkoord|bevestigd|bevestig|bedankt|okej|bekraftar|tack
 YES = frozenset(word for line in _YES.split("\n") for word in line.split("|") if word)
 #: Pictures that say yes, in any colour of skin.
 _PICTURES = ("\U0001f44d", "\u2705", "\u2714", "\U0001f44c")
+#: How much later than an answer a message may seem to have gone out, in ms: providers tell whole seconds, and clocks
+#: differ.
+SLACK_MS = 5_000
 #: Messages that are named when somebody is asked back.
 MOST_NAMED = 5
 
@@ -37,12 +40,13 @@ class Said:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """An occurrence that waits for an answer. ``asked_at``: when it was last asked for, ms UTC; ``delivery_id``: by
-    which message, and so whom."""
+    which message, and so whom; ``since``: when it was first asked for, ms UTC, 0: not known."""
 
     reminder_id: str
     occurrence: str
     asked_at: int
     delivery_id: str = ""
+    since: int = 0
 
     @property
     def code(self) -> str:
@@ -81,12 +85,14 @@ def said(text: str) -> Said | None:
     return Said(codes[0]) if codes else Said()
 
 
-def pick(answer: Said, waiting: Iterable[Waiting]) -> Waiting | AskBack | None:
+def pick(answer: Said, waiting: Iterable[Waiting], written: int = 0) -> Waiting | AskBack | None:
     """Return the occurrence that an answer is about, whom to ask back, or None where nothing is to be said.
+    ``written``: when the answer was written, ms UTC, 0: not known; it is about nothing that was first asked later.
 
     A word of consent that nothing waits for is left alone: it may be politeness.
     """
-    newest = sorted(waiting, key=lambda one: (-one.asked_at, one.reminder_id, one.occurrence))
+    there = [one for one in waiting if not written or one.since <= written + SLACK_MS]
+    newest = sorted(there, key=lambda one: (-one.asked_at, one.reminder_id, one.occurrence))
     meant = [one for one in newest if not answer.code or one.code == answer.code]
     if len(meant) == 1:
         return meant[0]

@@ -135,7 +135,8 @@ class Hearing:
             # Two may wait where one is known: nobody guesses.
             raise Unsent("this worker does not know at the moment what waits for an answer")
         # A copy of an answer is about what the first one was about, though that waits no longer.
-        found = ports.waits.taken(said.name) or answers.pick(answer, ports.waits.waiting(said.channel, said.number))
+        waiting = ports.waits.waiting(said.channel, said.number)
+        found = ports.waits.taken(said.name) or answers.pick(answer, waiting, said.at)
         match found:
             case answers.Waiting():
                 if said.name:

@@ -49,7 +49,9 @@ def asking(rid: str = "r1", channel: Channel = Channel.SMS, **more: Any) -> Deli
 def test_what_was_asked_waits_for_the_address_however_it_is_written_until_its_deadline() -> None:
     desk = Desk().ask()
     assert desk.waiting == ["r1"]
-    assert desk.replies.waiting(Channel.SMS, "+1 (201) 555-0123") == [Waiting("r1", "o", 1_000_000, "r1:o:0:0")]
+    assert desk.replies.waiting(Channel.SMS, "+1 (201) 555-0123") == [
+        Waiting("r1", "o", 1_000_000, "r1:o:0:0", 1_000_000)
+    ]
     assert desk.replies.waiting(Channel.WHATSAPP, NUMBER) == []
     assert desk.replies.waiting(Channel.SMS, "+12015550124") == []
     desk.now = 2_000_000
@@ -81,6 +83,20 @@ def test_several_messages_of_one_occurrence_are_one_and_what_did_not_go_out_is_t
     assert sorted(desk.waiting) == ["r1", "r2"]
     desk.read(*desk.replies.taken_back(asking(), NUMBER, desk.now))
     assert desk.waiting == ["r2"]
+
+
+def test_asking_again_does_not_change_since_when_it_waits() -> None:
+    desk = Desk().ask()
+    desk.now += 1000
+    again = replace(asking(), delivery_id="r1:o:1:0")
+    desk.read(*desk.replies.asked(again, NUMBER, desk.now))
+    [waiting] = desk.replies.waiting(Channel.SMS, NUMBER)
+    assert (waiting.since, waiting.asked_at) == (1_000_000, 1_001_000)
+    desk.read(*desk.replies.taken_back(again, NUMBER, desk.now))
+    assert [one.since for one in desk.replies.waiting(Channel.SMS, NUMBER)] == [1_000_000]
+    # Nothing went out at all: the next message is the first.
+    desk.read(*desk.replies.taken_back(asking(), NUMBER, desk.now)).ask()
+    assert [one.since for one in desk.replies.waiting(Channel.SMS, NUMBER)] == [1_001_000]
 
 
 def test_an_end_is_one_for_all_addresses() -> None:

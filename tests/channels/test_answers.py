@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.answers import YES, AskBack, Said, Waiting, asking_back, code, pick, plain, said
+from channels.answers import SLACK_MS, YES, AskBack, Said, Waiting, asking_back, code, pick, plain, said
 from channels.stop import Word, word
 
 A, B = Waiting("clinic/1", "2026-12-01T09:00/PT0S", 10), Waiting("clinic/2", "2026-12-01T10:00/PT0S", 20)
@@ -77,3 +77,13 @@ def test_numbers_have_four_digits_and_stay(reminder_id: str, occurrence: str) ->
     assert number == code(reminder_id, occurrence)
     assert len(number) == 4
     assert said(f"OK {number}") == Said(number)
+
+
+def test_nothing_that_was_first_asked_later_is_meant() -> None:
+    early, late = Waiting("r1", "o", 90_000, "", 10_000), Waiting("r2", "o", 95_000, "", 90_000)
+    assert pick(Said(), [early, late], 30_000) == early
+    assert pick(Said(), [late], 30_000) is None
+    assert pick(Said(late.code), [late], 30_000) == AskBack(())
+    assert pick(Said(), [late], 90_000 - SLACK_MS) == late
+    assert pick(Said(), [late], 90_000 - SLACK_MS - 1) is None
+    assert pick(Said(), [late]) == late

@@ -285,6 +285,16 @@ async def test_a_word_or_a_button_acknowledges_the_one_that_waits(meta: Meta, me
     assert first == second
 
 
+async def test_an_answer_that_comes_again_late_is_about_nothing_that_was_asked_after_it(meta: Meta) -> None:
+    written = 1_749_416_383_000
+    meta.waits.open = [replace(NINE, since=written + 60_000)]
+    await meta.wrote(said("ok"))
+    assert (meta.reminders.sent, meta.back) == ([], [])
+    meta.waits.open = [NINE]
+    await meta.wrote(said("ok"))
+    assert [event.reminder_id for event in meta.reminders.events] == [NINE.reminder_id]
+
+
 async def test_among_several_the_number_is_asked_for_and_help_is_given(meta: Meta) -> None:
     meta.waits.open = [NINE, TEN]
     await meta.wrote(said("ok"), said("help", "wamid.2"))
