@@ -1,5 +1,6 @@
 """What providers post, read within bounds, and how a callback is answered whatever happens."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -14,6 +15,10 @@ from app.web.ports import Unsent
 
 log = logging.getLogger(__name__)
 
+#: Limit of a body's way to us, in seconds.
+BODY_S = 30.0
+_CHUNK = 64 * 1024
+
 
 class Refused(Exception):  # noqa: N818 - an answer more than an error
     """Not to be believed, or not to be read: with which status, and why."""
@@ -24,15 +29,20 @@ class Refused(Exception):  # noqa: N818 - an answer more than an error
 
 
 async def body_of(request: web.Request, most: int) -> bytes:
-    """Return a request's body of at most so many bytes, raises Refused for a longer one."""
+    """Return a request's body of at most so many bytes; raises Refused for a longer one, and for one that takes longer
+    than BODY_S."""
     if (request.content_length or 0) > most:
         raise Refused(413, f"send at most {most} bytes")
-    body = await request.content.read(most + 1)
-    while len(body) <= most and (more := await request.content.read(most + 1 - len(body))):
-        body += more
-    if len(body) > most:
-        raise Refused(413, f"send at most {most} bytes")
-    return body
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.content.iter_chunked(_CHUNK):
+                body += chunk
+                if len(body) > most:
+                    raise Refused(413, f"send at most {most} bytes")
+    except TimeoutError:
+        raise Refused(408, f"the body did not come within {BODY_S:g} s") from None
+    return bytes(body)
 
 
 async def answered(callers: Callers, request: Request, act: Callable[[web.Request], Awaitable[Response]]) -> Response:

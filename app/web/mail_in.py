@@ -20,6 +20,7 @@ from faust.web import Request, Response
 from agents.suppressions import BOUNCED, COMPLAINED, UNSUBSCRIBED
 from app.callers import REFUSED, Callers
 from app.web.answers import answer, error
+from app.web.bodies import Refused, body_of
 from app.web.links.views import caller, now_ms, suppression
 from app.web.ports import MailPorts, Outgoing, Unsent
 from channels import mail_reports
@@ -34,20 +35,10 @@ from tables import receipts
 log = logging.getLogger(__name__)
 
 MAIL = "message/rfc822"
-#: Limit of a body's way to us, in seconds.
-BODY_S = 30.0
 #: What stands in a suppression as its source.
 SOURCE = "mail"
 #: Most recipients of an envelope that are looked at.
 MAX_RECIPIENTS = 20
-
-
-class Refused(Exception):  # noqa: N818 - an answer more than an error
-    """Not to be taken: with which status, and why."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 class MailIn:
@@ -191,18 +182,6 @@ def _shown(header: str, tokens: Sequence[str]) -> bool:
 
 
 async def _body(request: web.Request) -> bytes:
-    most = mail_reports.MAX_MAIL_BYTES
     if request.content_type != MAIL:
         raise Refused(415, f"send the mail as it is, as {MAIL}")
-    if (request.content_length or 0) > most:
-        raise Refused(413, f"send at most {most} bytes")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for chunk in request.content.iter_chunked(64 * 1024):
-                body += chunk
-                if len(body) > most:
-                    raise Refused(413, f"send at most {most} bytes")
-    except TimeoutError:
-        raise Refused(408, f"the body did not come within {BODY_S:g} s") from None
-    return bytes(body)
+    return await body_of(request, mail_reports.MAX_MAIL_BYTES)
