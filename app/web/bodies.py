@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 #: Limit of a body's way to us, in seconds.
 BODY_S = 30.0
+#: What somebody is answered who is not known, or costs us something: guessing is made slow by these.
+_COUNTED = frozenset({401, 403, 408, 413, 415})
 _CHUNK = 64 * 1024
 
 
@@ -47,7 +49,7 @@ async def body_of(request: web.Request, most: int) -> bytes:
 
 async def answered(callers: Callers, request: Request, act: Callable[[web.Request], Awaitable[Response]]) -> Response:
     """Answer a callback: what ``act`` says, why it refused, or that it is to be sent again. Who is refused again and
-    again must wait; what a provider has signed is not counted, for a busy one is no guesser."""
+    again must wait; what a provider has signed is not counted, whatever we say to it, for a busy one is no guesser."""
     called = cast("web.Request", request)
     who = caller(callers, request)
     if wait := callers.wait_s(who):
@@ -57,7 +59,8 @@ async def answered(callers: Callers, request: Request, act: Callable[[web.Reques
     except Refused as exc:
         if exc.status == 403:
             log.warning("a callback without a valid signature was refused", extra={"path": called.path})
-        callers.spend(who, REFUSED)
+        if exc.status in _COUNTED:
+            callers.spend(who, REFUSED)
         return error(exc.status, str(exc))
     except Unsent as exc:
         return error(503, f"not kept: {exc}; send it again", **{"Retry-After": "1"})

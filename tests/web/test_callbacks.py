@@ -347,3 +347,11 @@ async def test_who_is_refused_again_and_again_must_wait_and_twilio_need_not(serv
     answers = [await desks.post("status", {"MessageStatus": "delivered"}, **forged) for _ in range(8)]
     assert [answer.status for answer in answers] == [403] * 6 + [429] * 2
     assert answers[-1].headers["Retry-After"] == "1"
+
+
+async def test_what_twilio_signed_about_a_delivery_that_is_not_known_costs_it_nothing(serve: Serve) -> None:
+    desks = Desks()
+    desks.client = await serve(desks.reminders, callbacks=desks.ports, callers=Callers(60, (), lambda: 0.0))
+    for _ in range(10):
+        assert (await desks.post("status", {"MessageStatus": "sent"}, delivery="no id")).status == 404
+    assert (await desks.post("status", {"MessageStatus": "sent", "MessageSid": "SM1"})).status == 200

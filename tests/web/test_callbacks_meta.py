@@ -345,5 +345,7 @@ async def test_who_is_refused_again_and_again_must_wait_and_meta_need_not(serve:
     meta.client = await serve(meta.reminders, callbacks=meta.ports, callers=callers)
     for _ in range(100):
         assert (await meta.tell(hook())).status == 200
+    # Signed rightly, and nothing that we can use: no guess.
+    assert [(await meta.tell(b"{}")).status for _ in range(10)] == [400] * 10
     forged = {"X-Hub-Signature-256": "sha256=00"}
     assert [(await meta.tell(hook(), **forged)).status for _ in range(8)] == [403] * 6 + [429] * 2
