@@ -170,7 +170,8 @@ def _shown(header: str, tokens: Sequence[str]) -> bool:
     """Return whether a header has one of the tokens: as a bearer's, or as the password of any user, since some services
     can do no more than that."""
     scheme, _, given = header.partition(" ")
-    shown = given.strip().encode()
+    # A header may have any bytes; those that are no UTF-8 come as surrogates.
+    shown = given.strip().encode(errors="surrogateescape")
     if scheme.lower() == "basic":
         try:
             shown = base64.b64decode(shown, validate=True).partition(b":")[2]

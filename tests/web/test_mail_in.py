@@ -1,5 +1,6 @@
 """Mails that come back: who may pass them on, what is believed of them, what follows, and that copies do no harm."""
 
+import asyncio
 import base64
 from dataclasses import replace
 from typing import Any
@@ -155,6 +156,17 @@ async def test_only_our_mail_server_may_pass_them_on(door: Door) -> None:
     basic = "Basic " + base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
     assert (await door.post(FAILED, ADDRESS, Authorization=basic)).status == 200
     assert (await door.post(FAILED, ADDRESS, token=OLD)).status == 200
+
+
+async def test_a_header_of_any_bytes_is_no_token(door: Door) -> None:
+    address = door.client.server
+    for scheme in (b"Bearer", b"Basic"):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        head = b"POST /callbacks/mail HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n"
+        writer.write(head + b"Authorization: " + scheme + b" \xff\xfe\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"401"
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_who_guesses_must_wait(serve: Serve) -> None:
