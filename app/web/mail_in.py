@@ -152,12 +152,14 @@ def _receipt(delivery: Delivery, outcome: OutcomeKind, at: int, code: str = "", 
 
 
 async def _sent(ports: MailPorts, report: Report) -> list[tuple[Delivery, Message]]:
-    """Return what the mail was sent for that a report is about."""
+    """Return what the mail was sent for that a report is about: all that may have gone in it where it failed, else the
+    one that it was sent as. Of the others nobody knows here whether they were left out before the call."""
     place = next(ports.addresses.found(report.addresses), None)
     if place is None:
         return []
     found = await ports.mails.find(place.partition, place.offset)
-    return found if any(place.is_of(one.delivery_id) for one, _ in found) else []
+    named = [(one, message) for one, message in found if place.is_of(one.delivery_id)]
+    return found if named and report.about is About.FAILED else named
 
 
 def _link(ports: MailPorts, report: Report) -> Link | None:

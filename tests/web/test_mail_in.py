@@ -98,14 +98,23 @@ async def test_a_bounce_is_told_to_its_reminder_and_suppresses_the_address(door:
     assert 0 < said.at < said.expires_at
 
 
-async def test_what_went_in_one_mail_is_told_to_each(door: Door) -> None:
+async def test_that_a_mail_failed_is_told_to_each_that_went_in_it(door: Door) -> None:
     other = replace(DELIVERY, reminder_id="clinic/pills", delivery_id="clinic%2Fpills:o:0:0", category="pills")
     door.there[3, 1042] = [(other, Message(READER)), (DELIVERY, Message(READER))]
     assert (await door.post(FAILED, ADDRESS)).status == 200
     assert [r.reminder_id for r in door.told()] == ["clinic/pills", "clinic/visit 42"]
     assert len(door.suppressed()) == 1
+
+
+async def test_other_news_of_a_mail_are_of_the_one_that_it_was_sent_as(door: Door) -> None:
+    # It may have been left out before the call, and no mail brought it.
+    other = replace(DELIVERY, reminder_id="clinic/pills", delivery_id="clinic%2Fpills:o:0:0")
+    door.there[3, 1042] = [(DELIVERY, Message(READER)), (other, Message(READER))]
+    for raw in (dsn(block("delivered", "2.0.0")), dsn(block("delayed", "4.4.1"))):
+        assert (await door.post(raw, ADDRESS)).status == 200
     assert (await door.post(feedback().replace(TO_IN_REPORTS.encode(), ADDRESS.encode()))).status == 200
-    assert [said.scope for _, said in door.suppressed()[1:]] == ["pills", "visits"]
+    assert {r.reminder_id for r in door.told()} == {"clinic/visit 42"}
+    assert [said.scope for _, said in door.suppressed()] == ["visits"]
 
 
 async def test_what_blames_no_address_suppresses_none(door: Door) -> None:
