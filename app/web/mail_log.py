@@ -15,8 +15,9 @@ from schemas.records import Delivery, Message
 
 
 class KafkaMails:
-    """Reads single records. ``options``: those of ``app.kafka.client_options``; ``timeout_s``: limit of one look. Its
-    consumer belongs to no group, is made when it is first needed, and is thrown away where the brokers fail it."""
+    """Reads single records, one at a time. ``options``: those of ``app.kafka.client_options``; ``timeout_s``: limit of
+    one look, and of the wait for those before it. Its consumer belongs to no group, is made when it is first needed,
+    and is thrown away where the brokers fail it."""
 
     def __init__(self, options: Mapping[str, Any], topic: str, partitions: int, timeout_s: float) -> None:
         self._options = options
@@ -31,19 +32,22 @@ class KafkaMails:
         brokers do not answer."""
         if partition >= self._partitions:
             return []
-        async with self._turn:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    value = await self._value(TopicPartition(self._topic, partition), offset)
-            except TimeoutError as exc:
-                await self._close()
-                raise Unsent(f"no answer of the brokers within {self._timeout_s:g} s") from exc
-            except (KafkaError, OSError) as exc:
-                await self._close()
-                raise Unsent(type(exc).__name__) from exc
-            except BaseException:
-                await self._close()
-                raise
+        tp = TopicPartition(self._topic, partition)
+        await self._take_turn()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                value = await self._value(tp, offset)
+        except TimeoutError as exc:
+            await self._close()
+            raise Unsent(f"no answer of the brokers within {self._timeout_s:g} s") from exc
+        except (KafkaError, OSError) as exc:
+            await self._close()
+            raise Unsent(type(exc).__name__) from exc
+        except BaseException:
+            await self._close()
+            raise
+        finally:
+            self._turn.release()
         if value is None:
             return []
         try:
@@ -52,6 +56,14 @@ class KafkaMails:
             return [(one, codec.decode(Message, one.sealed.body)) for one in every]
         except Undecodable:
             return []
+
+    async def _take_turn(self) -> None:
+        """Wait for those before, but not for long: without brokers they would be ever more."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._turn.acquire()
+        except TimeoutError as exc:
+            raise Unsent(f"others wait for the brokers for more than {self._timeout_s:g} s") from exc
 
     async def _value(self, tp: TopicPartition, offset: int) -> bytes | None:
         if self._consumer is None:
