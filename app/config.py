@@ -1117,10 +1117,11 @@ class Settings:
         return type(self).load(dict(self.given))
 
     def secret_files(self) -> tuple[tuple[str, Path], ...]:
-        """Return the files that hold a secret each, by the name of its variable."""
+        """Return the files that hold a secret each, by the name of its variable, and those that are looked at as they
+        are."""
         given = dict(self.given)
         named = ((v.name, given.get(f"{v.name}_FILE", "").strip()) for v in VARIABLES if v.secret)
-        whole = [("FCM_CREDENTIALS_FILE", given.get("FCM_CREDENTIALS_FILE", "").strip())]
+        whole = ((name, given.get(name, "").strip()) for name in ("FCM_CREDENTIALS_FILE", "SMTP_DKIM_KEY_FILE"))
         return tuple((name, Path(path)) for name, path in [*named, *whole] if path)
 
     @classmethod

@@ -10,12 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from app.build import _channels
 from app.config import Settings
 from app.renewal import OVERLAP_S, Overlapping, Renewal, restart_only
-from channels import registry
+from channels import dkim, registry
 from channels.base import Metered, Outcome, Retracting, Send
+from channels.email import signer
 from channels.renewable import Renewable, renewable
 from schemas.names import Channel, OutcomeKind
 from tests.sandbox.twilio_server import ACCOUNT, TwilioServer
@@ -178,6 +181,32 @@ async def test_calls_in_flight_end_with_the_old_one_which_is_closed_after_the_la
         assert not isinstance(one, Retracting)
         with pytest.raises(ValueError, match="another provider"):
             await one.swap(SimpleNamespace(name="y", channel=Channel.SMS))  # type: ignore[arg-type]
+
+
+async def test_a_new_dkim_key_is_used_within_two_looks(tmp_path: Path) -> None:
+    path = tmp_path / "dkim.pem"
+
+    def write() -> dkim.Key:
+        key = Ed25519PrivateKey.generate()
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return key
+
+    write()
+    mail = {"SMTP_HOST": "127.0.0.1", "SMTP_FROM": "desk@clinic.example", "SMTP_DKIM_SELECTOR": "2026a"}
+    settings = Settings.load(mail | {"SMTP_DKIM_KEY_FILE": str(path)})
+    signers: list[dkim.Signer | None] = []
+
+    async def changed(after: Settings) -> None:
+        email = _channels(after).email
+        assert email is not None
+        signers.append(signer(email))
+
+    renewal = Renewal(settings, changed)
+    new = write()
+    assert [await renewal.look() for _ in range(3)] == [False, True, False]
+    [used] = signers
+    assert used is not None
+    assert dkim.record(used.key) == dkim.record(new)
 
 
 def test_what_was_signed_with_the_old_secret_is_known_for_a_while() -> None:
