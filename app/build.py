@@ -654,8 +654,7 @@ def _renew_channels(
     alerts = Alerts(settings.circuits.alert_webhook)
 
     async def changed(after: Settings) -> None:
-        if late := restart_only(settings, after):
-            log.warning("%s changed: it takes effect with a restart", ", ".join(late))
+        _warn_late(settings, after)
         new = {(one.channel, one.name): one for one in registry.every_adapter(_channels(after))}
         pairs = [
             (adapter, one) for adapter in adapters if (one := new.get((adapter.channel, adapter.name))) is not None
@@ -683,15 +682,21 @@ def _renew_channels(
 
 
 def _news_secrets(app: StreamApp, settings: Settings) -> NewsSecrets:
-    """Return by what the news of Twilio and Meta are known, as the files of secrets say."""
+    """Return by what those are known who send us news, as the files of secrets say."""
     secrets = NewsSecrets(settings)
 
     async def changed(after: Settings) -> None:
+        _warn_late(settings, after)
         secrets.renew(after)
 
-    if settings.twilio.callback_url or settings.cloud.app_secret:
-        app.task(_or_fatal(Renewal(settings, changed).run, "looking at the files of secrets failed"))
+    app.task(_or_fatal(Renewal(settings, changed).run, "looking at the files of secrets failed"))
     return secrets
+
+
+def _warn_late(settings: Settings, after: Settings) -> None:
+    """Say which secrets have changed and are not followed."""
+    if late := restart_only(settings, after):
+        log.warning("%s changed: it takes effect with a restart", ", ".join(late))
 
 
 def build_core(settings: Settings, meter: Meter, observer: Observer | None = None) -> StreamApp:

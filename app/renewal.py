@@ -129,12 +129,14 @@ class Overlapping:
 
 
 class NewsSecrets:
-    """What those prove themselves by who send us news, and what Meta is written back with, as the files say now."""
+    """What those prove themselves by who send us news, and what Meta is written back with, as the files say now.
+    ``mail``: the tokens of servers that pass mails on; while one is replaced, its file names both."""
 
     def __init__(self, settings: Settings) -> None:
         self.twilio = Overlapping(settings.twilio.auth_token)
         self.meta = Overlapping(settings.cloud.app_secret)
         self.verify = Overlapping(settings.cloud.verify_token)
+        self.mail = settings.smtp.callback_tokens
         self.cloud = settings.cloud
 
     def renew(self, settings: Settings) -> None:
@@ -142,6 +144,7 @@ class NewsSecrets:
         self.twilio.renew(settings.twilio.auth_token)
         self.meta.renew(settings.cloud.app_secret)
         self.verify.renew(settings.cloud.verify_token)
+        self.mail = settings.smtp.callback_tokens
         self.cloud = settings.cloud
 
 

@@ -57,7 +57,7 @@ class MailIn:
         if ports is None:
             self._callers.spend(who, REFUSED)
             return error(404, "no mails are taken: SMTP_CALLBACK_TOKEN is not set")
-        if not _shown(asked.headers.get("Authorization", ""), ports.tokens):
+        if not _shown(asked.headers.get("Authorization", ""), ports.tokens()):
             self._callers.spend(who, REFUSED)
             said = "send the header Authorization: Bearer SMTP_CALLBACK_TOKEN"
             return error(401, said, **{"WWW-Authenticate": "Bearer"})

@@ -270,9 +270,9 @@ class Mails(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MailPorts:
-    """What mails that come back need. ``tokens``: of the servers that pass them on."""
+    """What mails that come back need. ``tokens``: of the servers that pass them on, as they hold now."""
 
-    tokens: tuple[str, ...] = field(repr=False)
+    tokens: Callable[[], tuple[str, ...]]
     addresses: BounceAddresses
     links: Links
     mails: Mails

@@ -86,7 +86,8 @@ def serve_core(
     controls = KafkaOutlet(
         producer_options(settings), names.control, settings.partitions, timeout_s=settings.fencing.publish_s
     )
-    callbacks, lines = _callbacks(settings, names, waits, secrets or NewsSecrets(settings))
+    secrets = secrets or NewsSecrets(settings)
+    callbacks, lines = _callbacks(settings, names, waits, secrets)
     suppressions, receipts = (
         KafkaOutlet(producer_options(settings), topic, settings.partitions, timeout_s=settings.fencing.publish_s)
         for topic in (names.suppressions, names.receipts)
@@ -120,7 +121,7 @@ def serve_core(
         callbacks=callbacks,
         events=events,
         links=LinkPorts(links_of(settings), suppressions) if web.public_url else None,
-        mails=_mails(settings, mails, receipts, suppressions),
+        mails=_mails(settings, mails, receipts, suppressions, secrets),
         providers=providers,
         callers=Callers(web.caller_per_minute, networks(web.proxies), time.monotonic),
         words=words_of(settings),
@@ -142,12 +143,14 @@ def bounces_of(settings: Settings) -> BounceAddresses:
     return BounceAddresses(settings.callback_keys, a_label(settings.smtp.bounce_domain))
 
 
-def _mails(settings: Settings, mails: KafkaMails, receipts: KafkaOutlet, suppressions: KafkaOutlet) -> MailPorts | None:
+def _mails(
+    settings: Settings, mails: KafkaMails, receipts: KafkaOutlet, suppressions: KafkaOutlet, secrets: NewsSecrets
+) -> MailPorts | None:
     """Return what mails that come back need, where a server may pass them on."""
     if not settings.smtp.callback_tokens:
         return None
     return MailPorts(
-        tokens=settings.smtp.callback_tokens,
+        tokens=lambda: secrets.mail,
         addresses=bounces_of(settings),
         links=links_of(settings),
         mails=mails,

@@ -13,7 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from app.build import _channels
+from app import renewal
+from app.build import _channels, _news_secrets
 from app.config import Settings
 from app.renewal import OVERLAP_S, Overlapping, Renewal, restart_only
 from channels import dkim, registry
@@ -201,9 +202,9 @@ async def test_a_new_dkim_key_is_used_within_two_looks(tmp_path: Path) -> None:
         assert email is not None
         signers.append(signer(email))
 
-    renewal = Renewal(settings, changed)
+    watch = Renewal(settings, changed)
     new = write()
-    assert [await renewal.look() for _ in range(3)] == [False, True, False]
+    assert [await watch.look() for _ in range(3)] == [False, True, False]
     [used] = signers
     assert used is not None
     assert dkim.record(used.key) == dkim.record(new)
@@ -220,6 +221,36 @@ def test_what_was_signed_with_the_old_secret_is_known_for_a_while() -> None:
     assert tokens() == (NEW,)
     tokens.renew(NEWEST)
     assert tokens() == (NEWEST, NEW)
+
+
+async def test_a_core_worker_follows_the_token_of_mails_and_names_what_takes_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(renewal, "LOOK_S", 0.01)
+    token, sealing = tmp_path / "token", tmp_path / "seal"
+    token.write_text("t" * 32)
+    sealing.write_text("k" * 32)
+    settings = Settings.load(
+        {
+            "SMTP_CALLBACK_TOKEN_FILE": str(token),
+            "SEAL_KEY_FILE": str(sealing),
+            "CALLBACK_KEY": "c" * 32,
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_FROM": "desk@clinic.example",
+            "SMTP_BOUNCE_DOMAIN": "bounce.clinic.example",
+        }
+    )
+    tasks: list[Any] = []
+    app: Any = SimpleNamespace(task=tasks.append)
+    secrets = _news_secrets(app, settings)
+    assert secrets.mail == ("t" * 32,)
+    [look] = tasks
+    watching = asyncio.create_task(look())
+    token.write_text("u" * 32 + "," + "t" * 32)
+    await _until(lambda: secrets.mail == ("u" * 32, "t" * 32))
+    sealing.write_text("l" * 32)
+    await _until(lambda: "SEAL_KEY changed: it takes effect with a restart" in caplog.text)
+    watching.cancel()
 
 
 def test_what_takes_a_restart_is_named(tmp_path: Path) -> None:

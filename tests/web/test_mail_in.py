@@ -48,7 +48,10 @@ class Door:
         self.receipts, self.suppressions = Fake(), Fake()
         self.there = {(3, 1042): [(DELIVERY, Message(READER))]}
         self.unsent: Unsent | None = None
-        self.ports = MailPorts((TOKEN, OLD), ADDRESSES, LINKS, self, self.receipts, self.suppressions, Desk(HASHING))
+        self.tokens: tuple[str, ...] = (TOKEN, OLD)
+        self.ports = MailPorts(
+            lambda: self.tokens, ADDRESSES, LINKS, self, self.receipts, self.suppressions, Desk(HASHING)
+        )
 
     async def find(self, partition: int, offset: int) -> list[tuple[Delivery, Message]]:
         if self.unsent is not None:
@@ -165,6 +168,9 @@ async def test_only_our_mail_server_may_pass_them_on(door: Door) -> None:
     basic = "Basic " + base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
     assert (await door.post(FAILED, ADDRESS, Authorization=basic)).status == 200
     assert (await door.post(FAILED, ADDRESS, token=OLD)).status == 200
+    door.tokens = ("the one after",)
+    assert (await door.post(FAILED, ADDRESS)).status == 401
+    assert (await door.post(FAILED, ADDRESS, token="the one after")).status == 200
 
 
 async def test_a_header_of_any_bytes_is_no_token(door: Door) -> None:
