@@ -50,6 +50,7 @@ class Renewal:
         """Look for as long as the app lives."""
         if not self._used:
             return
+        await self._compare()
         while True:
             try:
                 async with asyncio.timeout(LOOK_S):
@@ -89,6 +90,17 @@ class Renewal:
         self._tell([])
         log.info("secrets are read again: %s", ", ".join(names))
         return True
+
+    async def _compare(self) -> None:
+        """Have the files taken for new where they no longer hold what the settings were read from: one may have been
+        replaced between that and the first stamps."""
+        try:
+            if await asyncio.to_thread(self._settings.reread) == self._settings:
+                return
+        except ConfigError:
+            # What is wrong is told by the looks.
+            pass
+        self._used = {}
 
     def _tell(self, faults: list[str]) -> None:
         if faults == self._faults:

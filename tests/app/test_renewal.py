@@ -149,6 +149,49 @@ async def test_a_refused_credential_has_the_file_looked_at_sooner(tmp_path: Path
         watching.cancel()
 
 
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_file_that_was_replaced_before_the_first_look_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    monkeypatch.setattr(renewal, "LOOK_S", 0.01)
+    path = tmp_path / "token"
+    path.write_text(OLD)
+    settings = Settings.load({"WHATSAPP_TOKEN_FILE": str(path), "WHATSAPP_PHONE_ID": "106540352242922"})
+    path.write_text("" if broken else NEW)
+    taken: list[str] = []
+    told: list[list[str]] = []
+
+    async def changed(after: Settings) -> None:
+        taken.append(after.cloud.token)
+
+    watching = asyncio.create_task(Renewal(settings, changed, told.append).run())
+    if broken:
+        await _until(lambda: told)
+        assert "WHATSAPP_TOKEN" in told[0][0]
+        path.write_text(NEW)
+    await _until(lambda: taken)
+    watching.cancel()
+    assert taken == [NEW]
+
+
+async def test_what_is_in_use_is_not_taken_anew(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(OLD)
+    hashing = "1:" + "h" * 32
+    settings = Settings.load(
+        {"WHATSAPP_TOKEN_FILE": str(path), "WHATSAPP_PHONE_ID": "106540352242922", "ADDRESS_HASH_KEY": hashing}
+    )
+    taken: list[str] = []
+
+    async def changed(after: Settings) -> None:
+        taken.append(after.cloud.token)
+
+    watch = Renewal(settings, changed)
+    await watch._compare()
+    assert [await watch.look() for _ in range(3)] == [False] * 3
+    assert taken == []
+
+
 async def test_calls_in_flight_end_with_the_old_one_which_is_closed_after_the_last(tmp_path: Path) -> None:
     async with desk(tmp_path) as d:
         closed: list[str] = []
