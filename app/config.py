@@ -1084,7 +1084,8 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that the environment says. ``shown`` holds the texts as read, secrets left out."""
+    """Everything that the environment says. ``shown`` holds the texts as read, secrets left out; ``secrets`` those
+    alone, by their variables."""
 
     kafka: KafkaSettings
     registry: RegistrySettings
@@ -1110,6 +1111,7 @@ class Settings:
     log: LogSettings
     shown: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     given: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
 
     def reread(self) -> Self:
         """Return the settings of the same environment, with what its files hold now. Raises ConfigError with every
@@ -1271,6 +1273,7 @@ class Settings:
             given=tuple(
                 (n, text) for n, text in environ.items() if n in _BY_NAME or n.removesuffix("_FILE") in _BY_NAME
             ),
+            secrets=tuple((v.name, text) for v in VARIABLES if v.secret and (text := read.text(v.name))),
         )
         faults = read.faults + [fault for name, fault in _between(settings, needs) if name not in read.wrong]
         if faults:

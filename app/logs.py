@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import orjson
 
+from app import secret_list
 from app.config import Settings
 
 HIDDEN = "***"
@@ -110,7 +111,14 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Know secrets by their value, beside the patterns."""
-        known = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
+        self._known: set[str] = set()
+        self._secrets: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know further ones; those before are forgotten nowhere, for they may still be used."""
+        self._known |= {secret for secret in secrets if len(secret) >= 4}
+        known = sorted(self._known, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:
@@ -159,6 +167,10 @@ class Redacting(logging.Filter):
         super().__init__()
         self._redactor = redactor
         self._formatter = logging.Formatter()
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know further secrets by their value."""
+        self._redactor.learn(secrets)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass, redacted; one whose arguments do not fit its message keeps the message."""
@@ -225,8 +237,22 @@ class TextFormatter(logging.Formatter):
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
-    """Return the values that must never be written."""
-    return (settings.kafka.password, settings.registry.password, settings.web.token, settings.smtp.password)
+    """Return the values that must never be written: each secret as it is, and each of several that hold at once."""
+    found = [text for _, text in settings.secrets]
+    for name, text in settings.secrets:
+        if name in secret_list.ROTATED:
+            for part in re.split(r"[\s,]+", text):
+                # In ADDRESS_HASH_KEY each has its version in front.
+                found += [part, part.partition(":")[2]]
+    return tuple(found)
+
+
+def learn(settings: Settings) -> None:
+    """Let the handlers of all logs know the secrets of settings that were read again."""
+    for handler in logging.getLogger().handlers:
+        for one in handler.filters:
+            if isinstance(one, Redacting):
+                one.learn(secrets_of(settings))
 
 
 def setup(settings: Settings, stream: TextIO | None = None) -> logging.Handler:

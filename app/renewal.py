@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
+from app import logs
 from app.config import ConfigError, Settings
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class Renewal:
             settings = await asyncio.to_thread(self._settings.reread)
             if self._stamps() != stamps:
                 return False
+            # Before anything that uses them can fail and say so.
+            logs.learn(settings)
             await self._changed(settings)
         except ConfigError as exc:
             self._tell(exc.faults)

@@ -2,6 +2,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import logs
-from app.config import Settings
+from app.config import VARIABLES, Settings
+from app.secret_list import ROTATED
 
 SECRET = "hunter2-s3cret"
 CANARIES = {
@@ -125,6 +127,66 @@ def test_a_text_that_is_passed_quickly_is_one_that_no_pattern_changes(text: str)
     for pattern, replacement, _ in logs.Redactor._PATTERNS:
         slowly = pattern.sub(replacement, slowly)
     assert logs.Redactor().text(text) == slowly
+
+
+def secret_settings(tmp_path: Path) -> Settings:
+    """Return settings with every secret from a file of its own that names the variable."""
+    more = {
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_FROM": "desk@clinic.example",
+        "SMTP_USERNAME": "me",
+        "SMTP_2_HOST": "127.0.0.2",
+        "SMTP_2_USERNAME": "me",
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "TWILIO_SMS_FROM": "+14155550100",
+        "WHATSAPP_PHONE_ID": "106540352242922",
+        "KAFKA_SECURITY": "SASL_PLAINTEXT",
+        "KAFKA_USERNAME": "me",
+        "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1",
+        "SCHEMA_REGISTRY_USERNAME": "me",
+    }
+    for variable in VARIABLES:
+        if variable.secret:
+            (tmp_path / variable.name).write_text(secret(variable.name))
+            more[f"{variable.name}_FILE"] = str(tmp_path / variable.name)
+    return Settings.load(more)
+
+
+def secret(name: str, when: str = "old") -> str:
+    canary = f"canary-{when}-{name.lower().replace('_', '-')}-0123456789abcdef"
+    match name:
+        case "ALERT_WEBHOOK":
+            return f"https://alerts.example/{canary}"
+        case "ADDRESS_HASH_KEY":
+            return f"2:{canary},1:{canary}-before"
+        case _ if name in ROTATED:
+            return f"{canary},{canary}-before"
+        case _:
+            return canary
+
+
+def test_every_secret_of_the_settings_is_known_by_its_value(tmp_path: Path) -> None:
+    settings = secret_settings(tmp_path)
+    assert {name for name, _ in settings.secrets} == {v.name for v in VARIABLES if v.secret}
+    redactor = logs.Redactor(logs.secrets_of(settings))
+    for name, text in settings.secrets:
+        assert redactor.text(f"x {text} y") == "x *** y", name
+        if name in ROTATED:
+            one, before = (part.rpartition(":")[2] for part in text.split(","))
+            assert redactor.text(f"x {one} y {before} z") == "x *** y *** z", name
+    assert "canary" not in repr(settings)
+
+
+def test_secrets_that_are_read_again_are_known_beside_those_before(out: io.StringIO, tmp_path: Path) -> None:
+    before = secret_settings(tmp_path)
+    logs.learn(before)
+    for name, _ in before.secrets:
+        (tmp_path / name).write_text(secret(name, "new"))
+    logs.learn(before.reread())
+    for name, _ in before.secrets:
+        logging.getLogger("agents.test").warning("%s and %s", secret(name), secret(name, "new"))
+    assert "canary" not in out.getvalue()
+    assert SECRET not in out.getvalue()
 
 
 def test_requests_of_aiokafka_are_not_logged(out: io.StringIO) -> None:
