@@ -185,7 +185,11 @@ class Calls:
                     refused = _both(refused, self._too_dear(view, one, row, adapter, now))
                 else:
                     some.append((one, row))
-            return _both(refused, self._begun(view, partition, some, adapter, now)) if some and adapter else refused
+            used = self._used.get(channel, 0)
+            done = _both(refused, self._begun(view, partition, some, adapter, now)) if some and adapter else refused
+            if adapter is not None and not done.park and self._used[channel] == used:
+                done = replace(done, after=(*done.after, lambda: self._next(channel)))
+            return done
 
         return Job((*(one.key for one in members), *self._routes.counts(channel)), run, record)
 
@@ -746,6 +750,11 @@ class Calls:
         """Call what waits for the slots that are free."""
         for channel, adapter in self._work.adapters.items():
             self._call_out(channel, self._work.concurrency(adapter) - self._used[channel])
+
+    def _next(self, channel: Channel) -> None:
+        """Give the turn on: what was called for a free slot has not used it."""
+        if self.accepting and self._used[channel] < self._work.concurrency(self._work.adapters[channel]):
+            self._call_out(channel, 1)
 
     def _call_out(self, channel: Channel, slots: int) -> None:
         """Call what waits for the slots of a channel, urgent before normal before bulk."""

@@ -526,7 +526,17 @@ def _watchdog(
         now = time.monotonic()
         return [Overdue(what, over_s) for what, over_s in calls.overdue(now)] if calls is not None else []
 
+    def joining() -> object | None:
+        if app.should_stop or hardening.replaying(app) or (app.tables.actives_ready and not app.rebalancing):
+            return None
+        inner: Any = getattr(getattr(app._consumer, "_thread", None), "_consumer", None)
+        # While no broker answers there is nobody to join.
+        if inner is not None and inner._coordinator.coordinator_id is None:
+            return None
+        return app.rebalancing_count, app.consumer_generation_id
+
     watchdog = Watchdog(
+        joining=joining,
         name=str(app.conf.id),
         inputs=units,
         owned=owned,

@@ -83,6 +83,11 @@ def hooks(app: Any) -> Hooks:
     return found
 
 
+def replaying(app: Any) -> bool:
+    """Return whether changelogs are being replayed: that takes as long as they are long, and watches itself."""
+    return bool(app.__dict__.get("_replaying", False))
+
+
 def discard(app: Any, message: Any) -> None:
     """Forget an event that was taken from a stream and is dropped unacked, because its partition is given up.
 
@@ -187,7 +192,9 @@ def _new_offset() -> None:
 
     async def _perform_seek(self: Any) -> None:
         await perform_seek(self)
-        _floors(self).clear()
+        # With the flow stopped the partitions are being given up, and their last commit is yet to come.
+        if self.flow_active:
+            _floors(self).clear()
 
     consumer = faust.transport.consumer.Consumer
     _patch(consumer, "_new_offset", _new_offset)
@@ -344,11 +351,14 @@ def _seek_uncommitted() -> None:
     original = faust.transport.consumer.Consumer.perform_seek
 
     async def perform_seek(self: Any) -> None:
+        asked = self.assignment()
         await original(self)
         if self.app.conf.consumer_auto_offset_reset != "earliest":
             return
         changelogs = self.app.tables.changelog_topics
-        never = [tp for tp in self.assignment() if not self._read_offset[tp] and tp.topic not in changelogs]
+        # What has been assigned meanwhile was not asked about: it may have commits.
+        mine = asked & self.assignment()
+        never = [tp for tp in mine if not self._read_offset[tp] and tp.topic not in changelogs]
         if never:
             await self.seek_wait(await self.earliest_offsets(*never))
 
@@ -401,10 +411,13 @@ def _replay_before_recovery() -> None:
 
     async def replay_first(self: Any, ours: dict[TP, DueStore], rest: Callable[[], Awaitable[None]]) -> None:
         registered = hooks(self.app)
+        self.app.__dict__["_replaying"] = True
         try:
             done = await replay(ours, registered.make_consumer or functools.partial(consumer_for, self.app))
         except ReplayError as exc:
             fence.fatal(str(exc))
+        finally:
+            self.app.__dict__["_replaying"] = False
         for tp, store in ours.items():
             if (offset := store.persisted_offset(tp)) is not None:
                 self.active_offsets[tp] = offset
@@ -487,6 +500,7 @@ def _heartbeats() -> None:
 
 def _coordinator_death() -> None:
     original = group_coordinator.GroupCoordinator._coordination_routine
+    push = group_coordinator.GroupCoordinator._push_error_to_user
 
     async def _coordination_routine(self: Any) -> None:
         try:
@@ -494,7 +508,14 @@ def _coordinator_death() -> None:
         except Exception as exc:  # noqa: BLE001  # ends the process
             fence.fatal(f"the membership of group {self.group_id} ended by an error", exc)
 
+    def _push_error_to_user(self: Any, exc: BaseException) -> Any:
+        # aiokafka tells whoever fetches next and waits for it; Faust asks its fetcher past that.
+        if not self._closing.done():
+            fence.fatal(f"the membership of group {self.group_id} ended by an error", exc)
+        return push(self, exc)
+
     _patch(group_coordinator.GroupCoordinator, "_coordination_routine", _coordination_routine)
+    _patch(group_coordinator.GroupCoordinator, "_push_error_to_user", _push_error_to_user)
 
 
 def _stop_amid_rebalance() -> None:

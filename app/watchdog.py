@@ -22,6 +22,9 @@ from aiokafka.errors import KafkaError
 
 log = logging.getLogger(__name__)
 
+#: How much longer a join and a recovery may stand still, in seconds: each of their steps has a limit of its own, which
+#: add up to this (hooks 45 twice, events in hand 60, the group 60, the steps of a recovery 90).
+JOIN_S = 300.0
 #: What stands still for this part of the limit is told to those who ask how the worker is, before it ends the process.
 TOLD = 0.25
 
@@ -47,16 +50,19 @@ class Overdue:
 
 @dataclass(slots=True)
 class _Seen:
-    """What was seen of one thing that waits: how far it was, and for how long it has been there, in seconds."""
+    """What was seen of one thing that waits: how far it was, and for how long it has been there, in seconds.
+    ``more_s``: how much longer than others it may."""
 
     mark: object
     what: str
     still_s: float = 0.0
+    more_s: float = 0.0
 
 
 class Watchdog:
     """Watches one app. ``owned``: partitions at work; ``behind``: records that lie beyond what was fetched, each topic
-    and partition with its position; ``overdue``: calls that should have ended. Times are in seconds."""
+    and partition with its position; ``overdue``: calls that should have ended; ``joining``: which join or recovery goes
+    on, None if none does that has no limit of its own. Times are in seconds."""
 
     def __init__(
         self,
@@ -68,7 +74,9 @@ class Watchdog:
         overdue: Callable[[], Iterable[Overdue]],
         limit_s: float,
         fatal: Callable[[str, BaseException | None], None],
+        joining: Callable[[], object | None] = lambda: None,
     ) -> None:
+        self._joining = joining
         self._name = name
         self._inputs = inputs
         self._owned = owned
@@ -94,13 +102,15 @@ class Watchdog:
         """Look once, so long after the last time; end the process for what has stood still past the limit."""
         owned = self._owned()
         found = dict(self._waits(owned, behind))
+        if (mark := self._joining()) is not None:
+            found["join"] = _Seen(mark, "its partitions are not at work", more_s=JOIN_S)
         for key, seen in found.items():
             known = self._seen.get(key)
             if known is not None and known.mark == seen.mark:
                 seen.still_s = known.still_s + passed_s
         self._seen = found
         for seen in found.values():
-            if seen.still_s > self._limit_s:
+            if seen.still_s > self._limit_s + seen.more_s:
                 self._fatal(f"stuck: {self._name}: {seen.what}, nothing has moved for {seen.still_s:.0f} s", None)
         for call in self._overdue():
             self._fatal(f"stuck: {self._name}: {call.what} goes on {call.over_s:.0f} s after its limit", None)
@@ -123,7 +133,7 @@ class Watchdog:
         return [
             f"{seen.what}, nothing has moved for {seen.still_s:.0f} s"
             for seen in self._seen.values()
-            if seen.still_s > self._limit_s * TOLD
+            if seen.still_s > self._limit_s * TOLD + seen.more_s
         ]
 
 

@@ -31,6 +31,7 @@ from schemas.records import (
     RecipientDelivery,
     RecipientLink,
     RecipientProfile,
+    Sealed,
 )
 from schemas.references import References
 from schemas.sealing import Sealing
@@ -212,6 +213,22 @@ async def test_a_slot_that_comes_free_goes_to_the_most_urgent_that_waits() -> No
     desk.calls._used[Channel.EMAIL] = 0
     desk.calls.summon()
     assert desk.called == [("EMAIL/URGENT", 2), ("EMAIL/NORMAL", 1), ("EMAIL/BULK", 1)]
+
+
+async def test_a_slot_that_is_not_used_goes_to_the_next_that_waits() -> None:
+    """What is called out and was withdrawn meanwhile must not keep its slot from those behind it."""
+    desk = Desk()
+    desk.waiting = {"EMAIL/NORMAL": 1}
+    row = RecipientDelivery("r", "", "@1/PT0S", 0, 0, 1, withdrawn=1)
+    desk.calls._work.delivery = lambda view, key: row  # type: ignore[method-assign]
+    content = Sealed(body=codec.encode(Message("a@people.example")))
+    value = codec.encode(Delivery("d", "r", "@1/PT0S", Channel.EMAIL, ask=1, sealed=content))
+    record: Any = SimpleNamespace(topic="email", partition=0, offset=7, key=b"r", value=value, timestamp=1.0)
+    decision = desk.calls.read(desk.calls._work, record).run(SimpleNamespace(), 1000)  # type: ignore[arg-type]
+    assert (decision.rows, decision.park) == ({}, "")
+    for act in decision.after:
+        act()
+    assert desk.called == [("EMAIL/URGENT", 0), ("EMAIL/NORMAL", 1)]
 
 
 PHONE, TABLET = Contact(Channel.PUSH, "token-1"), Contact(Channel.PUSH, "token-2")

@@ -34,6 +34,7 @@ class Stage:
         self.owned = {0, 1}
         self.calls: list[Overdue] = []
         self.ended: list[str] = []
+        self.join: object | None = None
         self.dog = Watchdog(
             name="reminders-core",
             inputs=self.units,
@@ -42,12 +43,28 @@ class Stage:
             overdue=lambda: self.calls,
             limit_s=60,
             fatal=lambda why, exc: self.ended.append(why),
+            joining=lambda: self.join,
         )
 
     def pass_s(self, seconds: int, behind: Lag | None = None, each: Callable[[], None] = lambda: None) -> None:
         for _ in range(seconds // 10):
             each()
             self.dog.look(10.0, behind or {})
+
+
+def test_a_join_or_a_recovery_that_never_ends() -> None:
+    stage = Stage()
+    stage.owned = set()
+    stage.join = (1, 1)
+    stage.pass_s(360)
+    stage.join = (2, 2)  # another one: the last has ended
+    stage.pass_s(360)
+    stage.join = None
+    stage.pass_s(500)
+    assert stage.ended == []
+    stage.join = (3, 3)
+    stage.pass_s(380)
+    assert stage.ended == ["stuck: reminders-core: its partitions are not at work, nothing has moved for 370 s"]
 
 
 def test_inputs_that_no_unit_ends() -> None:

@@ -26,6 +26,8 @@ if ARGUMENTS:
 import faust  # noqa: E402
 from aiokafka import AIOKafkaProducer  # noqa: E402
 from aiokafka.consumer.fetcher import Fetcher  # noqa: E402
+from aiokafka.consumer.group_coordinator import GroupCoordinator  # noqa: E402
+from aiokafka.errors import GroupAuthorizationFailedError  # noqa: E402
 from faust.assignor.partition_assignor import PartitionAssignor  # noqa: E402
 from faust.transport.consumer import Consumer  # noqa: E402
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread  # noqa: E402
@@ -353,6 +355,17 @@ def failed_join() -> faust.App:
 
     PartitionAssignor.on_assignment = on_assignment  # type: ignore[method-assign]
     return app
+
+
+def refused_join() -> faust.App:
+    """The group does not take this member."""
+
+    async def refuse(self: Any, subscription: Any) -> bool:
+        say("assigned")
+        raise GroupAuthorizationFailedError(self.group_id)
+
+    GroupCoordinator._do_rejoin_group = refuse
+    return _table_app()
 
 
 def topics() -> faust.App:

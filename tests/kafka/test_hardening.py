@@ -302,11 +302,12 @@ async def test_a_store_that_cannot_write_ends_the_worker(kafka: Kafka, workers: 
     assert not await without.hears("ready", 0.5), "the worker hangs"
 
 
-async def test_a_failed_join_ends_the_worker(kafka: Kafka, workers: Workers, unique: str) -> None:
+@pytest.mark.parametrize("scenario", ["failed_join", "refused_join"])
+async def test_a_failed_join_ends_the_worker(kafka: Kafka, workers: Workers, unique: str, scenario: str) -> None:
     topic = await kafka.topic(unique)
 
     async def run(label: str, skip: tuple[str, ...]) -> Worker:
-        worker = workers.start("failed_join", f"{unique}-{label}", topic=topic, skip=skip)
+        worker = workers.start(scenario, f"{unique}-{label}", topic=topic, skip=skip)
         await worker.says("assigned")
         return worker
 
