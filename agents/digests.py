@@ -11,6 +11,7 @@ from agents.ports import NOTHING, Decision, Job, Out, View
 from agents.publisher import partition_of
 from channels import digest as layout
 from schemas import codec, ids
+from schemas.ids import MAX_RECORD_BYTES
 from schemas.names import Channel, OutcomeKind
 from schemas.quick import replace
 from schemas.records import (
@@ -32,6 +33,9 @@ Judge = Callable[[View, DeliveryRequest, str, RecipientDelivery, int], tuple[Del
 #: became of it, by a reference that names all: sealed they are a part of an address or of a mail's marks
 #: (``schemas/references.py``), or of what Meta sends back, 512 characters (``channels/whatsapp_cloud.py``).
 MOST_NAMED = {Channel.EMAIL: 1_200, Channel.SMS: 1_200, Channel.VOICE: 1_200, Channel.WHATSAPP: 350}
+#: Bytes of the deliveries that one record on a channel's topic holds together, each with what it says and so many for
+#: the rest of it: half of what a record may have.
+MOST_TOGETHER, BESIDE = MAX_RECORD_BYTES // 2, 2_048
 
 
 class Draft:
@@ -211,6 +215,8 @@ def _fit(work: Delivering, view: View, members: Sequence[_Member]) -> bool:
     first = members[0].sent
     named = MOST_NAMED.get(first.channel)
     if named is not None and sum(len(one.sent.delivery_id) + 4 for one in members) > named:
+        return False
+    if sum(len(one.sent.sealed.body) + BESIDE for one in members) > MOST_TOGETHER:
         return False
     if any(one.message.also != members[0].message.also for one in members):
         return False

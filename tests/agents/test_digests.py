@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from agents import gate
+from agents import digests, gate
 from agents.deliver import Calls, Member
 from agents.delivery import Delivering, DeliveryTopics
 from agents.meter import Meter
@@ -391,6 +391,19 @@ async def test_words_that_do_not_fit_into_one_message_go_in_several() -> None:
     assert [texts.count(f"Title r{n}") for n in range(5)] == [1] * 5
     assert [sms.text.count("Title") for sms in anna.sent] == [2, 2, 0]
     assert anna.outcomes() == dict.fromkeys(FIVE, OK)
+
+
+async def test_what_is_too_large_for_one_record_goes_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "MOST_TOGETHER", 20_000)
+    anna = World()
+    for rid in FIVE:
+        anna.ask(rid, text="x" * 3_000)
+    anna.tick(MINUTE)
+    assert len(anna.channel) > 1
+    assert all(len(record.value or b"") <= 20_000 for record in anna.channel)
+    await anna.call()
+    assert anna.outcomes() == dict.fromkeys(FIVE, OK)
+    assert "".join(mail.text for mail in anna.sent).count("x" * 3_000) == 5
 
 
 async def test_each_address_and_each_channel_gets_its_own() -> None:
