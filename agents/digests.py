@@ -237,7 +237,8 @@ def _sent(closing: _Closing, group_key: bytes, members: Sequence[_Member]) -> No
         _held_by_cap(closing, group_key, members, full)
         return
     for one in members:
-        kept = replace(one.row, channel=one.sent.channel, template=one.sent.template)
+        # Asked for again before its call, it counts as what it already counts as.
+        kept = replace(one.row, channel=one.sent.channel, template=one.sent.template, digest=digest)
         draft.rows[one.key] = work.remembered(kept, now)
         work.meter.lateness(Stage.GATED, one.sent.channel, (now - one.sent.due_at) / 1000)
     own = [replace(one.sent, digest=digest) for one in members]

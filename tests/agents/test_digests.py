@@ -381,6 +381,21 @@ async def test_of_five_with_a_cap_of_three_two_go_later_as_one_message() -> None
     assert len(codec.decode(RecipientSends, raw[index.HEADER.size :]).passed) == 4, "a message counts once"
 
 
+async def test_a_message_asked_for_again_before_its_call_is_not_kept_back_by_its_own_count() -> None:
+    anna = World(RecipientProfile(zone="UTC", contacts=(MAIL,), max_per_hour=1))
+    for rid in FIVE[:2]:
+        anna.ask(rid, category="both")
+    anna.tick(MINUTE)
+    assert len(anna.channel) == 1
+    for rid in FIVE[:2]:
+        anna.ask(rid)  # core's lease is over before a slot was free
+    anna.tick(15_000)
+    assert "cap_per_hour" not in {a.reason for a in anna.told}
+    await anna.call()
+    assert len(anna.sent) == 1
+    assert anna.outcomes() == dict.fromkeys(FIVE[:2], OK)
+
+
 async def test_words_that_do_not_fit_into_one_message_go_in_several() -> None:
     anna = World()
     for n in range(5):
