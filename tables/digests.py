@@ -93,9 +93,9 @@ def place(
     """Return what becomes of a delivery that may go.
 
     It waits once: a further attempt, a further step and a delivery that waited before go with whoever else has come.
-    One whose own deadline is before the end of the window does not wait: the window would be what lets it expire.
+    One whose own deadline may come before the message goes does not wait: the others would be what lets it expire.
     """
-    if channel in NEVER or never(request) is not None:
+    if channel in NEVER or never(request) is not None or _too_late(request, max(now, row.digest_due)):
         return Alone()
     if group.gathered or row.digest:
         return Gather()
@@ -106,7 +106,7 @@ def place(
     if request.step or request.attempt > 1 or request.tried:
         return Gather()
     until = window(category, group, request, now)
-    if request.deadline and until >= request.deadline:
+    if _too_late(request, until):
         return Alone()
     return Wait(until) if until > now else Gather()
 
@@ -120,10 +120,18 @@ def window(category: Category, group: RecipientDigest, request: DeliveryRequest,
 
 
 def capped_until(category: Category, group: RecipientDigest, request: DeliveryRequest, until: int, now: int) -> int:
-    """Return until when a delivery waits that a cap keeps back until ``until``, 0: as any other that it keeps back."""
+    """Return until when a delivery waits that a cap keeps back until ``until``, 0: as any other that it keeps back,
+    also where the others may come too late for its deadline."""
     if category.caps is not Caps.DIGEST or never(request) is not None:
         return 0
-    return group.until if group.until > now else until
+    end = group.until if group.until > now else until
+    return 0 if _too_late(request, end) else end
+
+
+def _too_late(request: DeliveryRequest, until: int) -> bool:
+    """Return whether a deadline may be over before a message goes whose deliveries wait until ``until``, ms UTC: there
+    is patience with those who come after that."""
+    return bool(request.deadline) and until + PATIENCE_MS >= request.deadline
 
 
 def waits(group: RecipientDigest, token: str, until: int, now: int) -> RecipientDigest:

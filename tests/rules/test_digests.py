@@ -48,8 +48,13 @@ def test_who_never_waits() -> None:
         assert digests.place(PILLS, GROUP, ROW, alone, Channel.EMAIL, NOW) == Alone()
     assert digests.never(replace(REQUEST, recipient_id="")) is digests.Why.ADDRESS
     assert digests.place(PILLS, GROUP, ROW, REQUEST, Channel.WEBHOOK, NOW) == Alone()
-    for deadline, wanted in ((NOW + 60_000, Alone()), (NOW + 60_001, Wait(NOW + 60_000))):
+    # Those who come late are awaited for ten seconds more.
+    for deadline, wanted in ((NOW + 70_000, Alone()), (NOW + 70_001, Wait(NOW + 60_000))):
         assert digests.place(PILLS, GROUP, ROW, replace(REQUEST, deadline=deadline), Channel.EMAIL, NOW) == wanted
+    soon, gathered = replace(REQUEST, deadline=NOW + 10_000), replace(GROUP, gathered=(b"a",), closes=NOW + 10_000)
+    waited = replace(ROW, digest_due=NOW)
+    assert digests.place(PILLS, gathered, waited, soon, Channel.EMAIL, NOW) == Alone()
+    assert digests.place(PILLS, gathered, waited, replace(soon, deadline=NOW + 10_001), Channel.EMAIL, NOW) == Gather()
     assert not digests.digests(Category())
     assert digests.place(Category(caps=Caps.DIGEST), GROUP, ROW, REQUEST, Channel.EMAIL, NOW) == Alone()
 
@@ -59,6 +64,9 @@ def test_what_a_cap_keeps_back_joins_the_others_that_wait() -> None:
     assert digests.capped_until(capped, GROUP, REQUEST, NOW + 9, NOW) == NOW + 9
     assert digests.capped_until(capped, replace(GROUP, until=NOW + 5), REQUEST, NOW + 9, NOW) == NOW + 5
     assert digests.capped_until(Category(), GROUP, REQUEST, NOW + 9, NOW) == 0
+    window = replace(GROUP, until=NOW + 60_000)
+    for deadline, until in ((NOW + 70_000, 0), (NOW + 70_001, NOW + 60_000)):
+        assert digests.capped_until(capped, window, replace(REQUEST, deadline=deadline), NOW + 9, NOW) == until
     assert digests.capped_until(capped, GROUP, replace(REQUEST, priority=Priority.URGENT), NOW + 9, NOW) == 0
 
 
