@@ -2,7 +2,8 @@
 
 Each message counts once, on the day (UTC) on which its provider took it. What a worker that died has written twice
 counts once, as the audit's own rule says: a record whose number is not above the last one read replaces it and what
-followed.
+followed. What came before a first record stays: it is of an id that was purged and is used again, or is itself written
+twice, and then no call has come before it.
 """
 
 from collections.abc import Iterator
@@ -33,11 +34,16 @@ class Costs:
     since: int
     _last: dict[str, int] = field(default_factory=dict)
     _priced: dict[str, list[AuditEntry]] = field(default_factory=dict)
+    #: Of reminders that were purged, and whose ids are used again.
+    _before: list[AuditEntry] = field(default_factory=list)
 
     def add(self, entry: AuditEntry) -> None:
         """Take an entry."""
         rid = entry.reminder_id
-        if entry.seq:
+        if entry.seq == 1:
+            self._before += self._priced.pop(rid, ())
+            self._last[rid] = 1
+        elif entry.seq:
             if entry.seq <= self._last.get(rid, 0) and rid in self._priced:
                 self._priced[rid] = [e for e in self._priced[rid] if e.seq < entry.seq]
             self._last[rid] = entry.seq
@@ -54,5 +60,6 @@ class Costs:
         return sorted(Line(*key, *found) for key, found in sums.items())
 
     def _entries(self) -> Iterator[AuditEntry]:
+        yield from self._before
         for entries in self._priced.values():
             yield from entries

@@ -77,10 +77,19 @@ lives = st.lists(st.tuples(st.integers(0, 12), st.lists(st.integers(0, 9), min_s
 @given(lives)
 def test_what_a_worker_wrote_twice_counts_once(lives: list[tuple[int, list[int]]]) -> None:
     """Each worker goes on from a number that the one before may have passed, and decides otherwise."""
-    costs, held = Costs(0), list[int]()
+    costs, held = Costs(0), [0]
+    costs.add(entry("a", 1, DAY_MS, 0))
     for start, micros in lives:
-        start = min(start, len(held))
+        # A first entry is written before anything is called.
+        start = min(max(start, 1), len(held))
         held = held[:start] + micros
         for n, cost in enumerate(micros, start + 1):
             costs.add(entry("a", n, DAY_MS, cost))
     assert sum(line.micros for line in costs.lines()) == sum(held)
+
+
+def test_an_id_that_is_used_again_after_its_purge_keeps_what_it_cost_before() -> None:
+    costs = Costs(0)
+    for seq, micros in ((1, 0), (2, 5), (3, 0), (1, 0), (1, 0), (2, 7), (2, 7), (3, 0)):
+        costs.add(entry("a", seq, DAY_MS, micros))
+    assert [(line.messages, line.micros) for line in costs.lines()] == [(2, 12)]
