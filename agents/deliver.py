@@ -52,6 +52,8 @@ _NOT_SENT = frozenset(
 
 #: With this reason a call is held whose provider has had all calls that it may have today.
 DAILY_QUOTA = "daily_quota"
+#: A recipient's deliveries that are looked at for what is known to be another message than one in doubt.
+OTHERS = 1_000
 
 log = logging.getLogger(__name__)
 
@@ -662,7 +664,7 @@ class Calls:
         # Nobody is asked about somebody who wants to be forgotten.
         if address and not (profile is not None and profile.erased):
             partition = partition_of((row.recipient_id or row.reminder_id).encode(), work.partitions)
-            doubt = Doubt(partition, key, row, attempt, address)
+            doubt = Doubt(partition, key, row, attempt, address, _others(view, key, row))
             after = (lambda: self.lookups.begin(doubt),)
         return Decision({key: work.remembered(lookup.looked(row, attempt), now)}, after=after)
 
@@ -807,6 +809,22 @@ class _Looks:
                 said = replace(said, digest=one.delivery.digest, detail=_among(said.detail, len(self.left)))
             done.append(Done(one.key, one.delivery, said))
         return done
+
+
+def _others(view: View, key: bytes, row: RecipientDelivery) -> frozenset[str]:
+    """Return the provider's ids of a recipient's other messages, as their rows have them: whoever took over the
+    partition knows them by nothing else."""
+    prefix = f"d/{ids.owner(row.recipient_id, row.reminder_id)}/".encode()
+    found: set[str] = set()
+    for other, raw in view.scan(prefix, prefix, OTHERS):
+        if other == key:
+            continue
+        try:
+            attempts = codec.decode(RecipientDelivery, raw[index.HEADER.size :]).attempts
+        except Undecodable:
+            continue
+        found.update(a.outcome.provider_id for a in attempts if a.outcome is not None and a.outcome.provider_id)
+    return frozenset(found)
 
 
 def _among(detail: str, count: int) -> str:

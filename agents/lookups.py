@@ -46,13 +46,15 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """An attempt whose provider is to be asked."""
+    """An attempt whose provider is to be asked. ``others``: the provider's ids of the recipient's other messages, by
+    their rows."""
 
     partition: int
     key: bytes
     row: RecipientDelivery
     attempt: Attempt
     address: str = field(repr=False)
+    others: frozenset[str] = frozenset()
 
 
 class Lookups:
@@ -137,7 +139,7 @@ class Lookups:
             log.info("a doubt could not be looked up", extra={"provider": adapter.name, "reason": listed.reason})
             return
         delivery = doubt.key.decode("utf-8", "replace")
-        others = {sid for sid, key in self._known.items() if key != doubt.key}
+        others = doubt.others.union(sid for sid, key in self._known.items() if key != doubt.key)
         found = lookup.found(
             listed,
             doubt.attempt.body_hash,

@@ -46,7 +46,7 @@ class View(dict[bytes, bytes | None]):
     """Rows of a partition."""
 
     def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        raise NotImplementedError
+        return sorted((k, v) for k, v in self.items() if v is not None and k.startswith(prefix) and k >= start)[:limit]
 
 
 @dataclass

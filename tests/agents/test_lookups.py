@@ -165,6 +165,19 @@ async def test_a_message_of_another_delivery_is_not_taken_for_it_and_a_hold_is_r
         assert d.answers[-1].reason == "not_at_provider", "the same words, but known to be the first one's"
 
 
+async def test_the_worker_that_takes_over_knows_other_messages_by_their_rows() -> None:
+    async with desk() as (d, server):
+        await d.call("first")
+        server.say(PHONE.address, Cut())
+        key = await d.call("second")
+        server.messages.pop(0)
+        d.calls = d.made()
+        d.look(key)
+        await d.calls.lookups.drain(20)
+        assert server.lists == 1
+        assert d.given == [], "the same words, but its row says that they are the first one's"
+
+
 async def test_other_words_to_the_same_number_are_not_taken_for_it() -> None:
     async with desk() as (d, server):
         server.say(PHONE.address, Cut())
