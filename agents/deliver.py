@@ -148,7 +148,7 @@ class Calls:
         self._used: dict[Channel, int] = dict.fromkeys(work.adapters, 0)
         #: What goes on: when it began, by the loop's clock, its limit in seconds, and what it is.
         self._going_on: dict[bytes, tuple[float, float, str]] = {}
-        self.lookups = Lookups(work, self._found_out, self._shut)
+        self.lookups = Lookups(work, self._found_out, self._shut, self._moot)
         self.accepting = True
         self.given_up = False
         #: Whether a partition's withdrawals have all been read again; until then no call of it begins.
@@ -677,6 +677,16 @@ class Calls:
         return self._control.holding(Subject(channel.value, adapter.name)) is not None or self._routes.shut(
             channel, adapter.name
         )
+
+    def _moot(self, partition: int, recipient_id: str) -> bool:
+        """Return whether nobody is to be asked about somebody: they have been erased, by the row of this moment, or the
+        partition is another worker's."""
+        if not self._ours(partition):
+            return True
+        if not recipient_id:
+            return False
+        raw = self._store().get_rows(partition, [ids.profile_key(recipient_id)])[0]
+        return raw is not None and profiles.known(raw[index.HEADER.size :]).erased
 
     def _forget(self, view: View, ended: Ended, now: int) -> tuple[dict[bytes, bytes | None], tuple[Out, ...]]:
         """Return what takes addresses that are gone from the recipient's contacts."""

@@ -58,18 +58,20 @@ class Doubt:
 
 
 class Lookups:
-    """The looks of one worker. ``shut``: whether a provider must not be called now. ``ours``: whether a partition's
-    worker may still write."""
+    """The looks of one worker. ``shut``: whether a provider must not be called now. ``moot``: whether nobody is
+    to be asked any more about somebody of a partition."""
 
     def __init__(
         self,
         work: Delivering,
         give: Callable[[int, Looked], None],
         shut: Callable[[Channel, Reconciling], bool],
+        moot: Callable[[int, str], bool],
     ) -> None:
         self._work = work
         self._give = give
         self._shut = shut
+        self._moot = moot
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._addresses: OrderedDict[bytes, str] = OrderedDict()
@@ -132,6 +134,9 @@ class Lookups:
             return
         async with self._turn:
             if self._shut(doubt.row.channel, adapter):
+                return
+            if self._moot(doubt.partition, doubt.row.recipient_id):
+                # Since the look was planned.
                 return
             listed = await self._asked(adapter, doubt)
             await asyncio.sleep(PAUSE_S)

@@ -200,3 +200,13 @@ async def test_nobody_is_asked_about_somebody_who_was_erased() -> None:
         d.look(key)
         await d.calls.lookups.drain(20)
         assert server.lists == 0
+
+
+async def test_nobody_is_asked_about_somebody_who_is_erased_while_the_look_waits() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        key = await d.call()
+        d.look(key)
+        d.store.rows[ids.profile_key("anna")] = d.work.kept("anna", RecipientProfile(erased=True))
+        await d.calls.lookups.drain(20)
+        assert server.lists == 0
