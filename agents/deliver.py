@@ -20,7 +20,7 @@ from agents.meter import Stage
 from agents.pacing import Pacing
 from agents.ports import NOTHING, Check, Command, Decision, Inbound, Job, Out, Store, View, Word
 from agents.publisher import partition_of
-from agents.routes import Routes
+from agents.routes import Affordable, Routes
 from agents.suppressions import BOUNCED, STOP
 from agents.unit_of_work import Observer, raised_at
 from channels.base import ChannelAdapter, Metered, Outcome, Reconciling, Send
@@ -218,7 +218,7 @@ class Calls:
 
         waits = not self.accepting or not self.caught_up(partition)
         waits = waits or self._used[delivery.channel] >= work.concurrency(adapter)
-        counted = {} if waits else self._routes.within_quota(view, partition, key, adapter, now)
+        counted = {} if waits else self._routes.within_quota(view, partition, key, adapter, now, self._picks(first))
         if counted is None:
             return held(DAILY_QUOTA, quota.next_day(now))
         if waits or not self._routes.paced(key, adapter):
@@ -326,8 +326,7 @@ class Calls:
         if delivery.digest:
             context |= {"digest": delivery.digest, "deliveries": len(members)}
         await self._observer.stage(Stage.STARTED, partition, 1)
-        affordable = partial(self._affordable, delivery, members[0].message) if delivery.max_cost_micros else None
-        admitted = await self._routes.admitted(members[0].key, delivery, adapter, affordable)
+        admitted = await self._routes.admitted(members[0].key, delivery, adapter, self._picks(members[0]))
         started = work.clock()
         looks = _Looks(
             members,
@@ -472,6 +471,11 @@ class Calls:
                 return Outcome(OutcomeKind.HELD, reason, adapter.name, retry_after_s=wait_s, reached=False)
             case None:
                 return None
+
+    def _picks(self, one: Member) -> Affordable | None:
+        """Return what picks the providers by which a message costs no more than it may, None where it may cost
+        anything."""
+        return partial(self._affordable, one.delivery, one.message) if one.delivery.max_cost_micros else None
 
     def _affordable(
         self, delivery: Delivery, message: Message, adapters: tuple[ChannelAdapter, ...]

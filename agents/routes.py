@@ -20,6 +20,8 @@ from tables.prices import TOO_DEAR
 
 #: With this reason a call is held that found no turn by its provider's rate.
 PACED = "paced"
+#: Picks the providers by which a call costs no more than it may.
+Affordable = Callable[[tuple[ChannelAdapter, ...]], tuple[ChannelAdapter, ...]]
 #: Outcomes after which the provider beside may be tried, if nothing has reached the first.
 _NEXT_ONE = frozenset({OutcomeKind.DEFERRED, OutcomeKind.MISCONFIGURED})
 
@@ -64,13 +66,24 @@ class Routes:
         return tuple(ids.provider_day_key(name) for name in names)
 
     def within_quota(
-        self, view: View, partition: int, key: bytes, adapter: ChannelAdapter, now: int
+        self,
+        view: View,
+        partition: int,
+        key: bytes,
+        adapter: ChannelAdapter,
+        now: int,
+        affordable: Affordable | None = None,
     ) -> dict[bytes, bytes | None] | None:
         """Return the row that counts a call against its provider's calls a day, None where no provider of its channel
-        may have one more today. The first that may have it is counted; a further one only where it has no quota."""
+        may have one more today. The first that may have it is counted; a further one only where it has no quota.
+
+        ``affordable``: one that is too dear gets no call, and so needs no room.
+        """
         if not self._quotas:
             return {}
         adapters = (adapter, *self._work.spares.get(adapter.channel, ()))
+        if affordable is not None:
+            adapters = affordable(adapters)
         if self._breakers is not None and self._breakers.shut(adapter.channel, adapters):
             # It will be held: that is no call.
             return {}
@@ -103,7 +116,7 @@ class Routes:
         key: bytes,
         delivery: Delivery,
         adapter: ChannelAdapter,
-        affordable: Callable[[tuple[ChannelAdapter, ...]], tuple[ChannelAdapter, ...]] | None = None,
+        affordable: Affordable | None = None,
     ) -> Admitted | Outcome:
         """Return by whom a call may go: its channel's provider, and those beside it. Waits for its turn.
 
@@ -117,7 +130,7 @@ class Routes:
         if affordable is not None:
             adapters = affordable(adapters)
             if not adapters:
-                # The others have had all calls that they may have today.
+                # Their prices have changed since it began.
                 return Outcome(OutcomeKind.UNDELIVERABLE, TOO_DEAR, adapter.name, reached=False)
         if spares:
             held = self._control.holding

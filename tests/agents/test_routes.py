@@ -74,3 +74,20 @@ async def test_without_quotas_nothing_is_looked_up() -> None:
     r = routes({}, TWO)
     assert r.counts(Channel.EMAIL) == ()
     assert r.within_quota(View(), 0, b"d", ONE, T0) == {}
+
+
+async def test_what_can_be_paid_for_only_where_todays_calls_are_over_waits_for_the_next_day() -> None:
+    def only(*names: str) -> Any:
+        return lambda adapters: tuple(one for one in adapters if one.name in names)
+
+    r, view = routes({"email/one": 2}, TWO), View()
+    assert [await by(r, view) for _ in range(2)] == ["one two", "two"]
+    assert r.within_quota(view, 0, b"d", ONE, T0, only("one")) is None
+    assert r.within_quota(view, 0, b"d", ONE, T0 + DAY, only("one"))
+    # What is too dear is not counted, and takes nobody's place.
+    r, view = routes({"email/one": 2, "email/two": 2}, TWO), View()
+    rows = r.within_quota(view, 0, b"d", ONE, T0, only("two"))
+    assert list(rows or ()) == [ids.provider_day_key("email/two")]
+    admitted = await r.admitted(b"d", DELIVERY, ONE, only("two"))
+    assert isinstance(admitted, Admitted)
+    assert [one.name for one in admitted.adapters] == ["two"]
