@@ -61,12 +61,13 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Member:
     """A delivery that a call is for. ``message``: what it says where it goes alone; ``offset``: of the record that
-    asks for it, in its partition; -1: not known."""
+    asks for it, in its partition; -1: not known; ``of``: how many that record asks for, in one message."""
 
     key: bytes
     delivery: Delivery
     message: Message = field(repr=False)
     offset: int = -1
+    of: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -540,7 +541,9 @@ class Calls:
     async def _send(self, partition: int, members: Sequence[Member], adapter: ChannelAdapter) -> Outcome:
         delivery, message = members[0].delivery, self._said(partition, members)
         bounce = ""
-        if delivery.channel is Channel.EMAIL and members[0].offset >= 0:
+        # The address names all of its record: where some were left out, nothing that comes back must be told to them.
+        whole = len(members) == members[0].of
+        if delivery.channel is Channel.EMAIL and members[0].offset >= 0 and whole:
             bounce = self._work.bounces.local(partition, members[0].offset, delivery.delivery_id)
         send = self._outgoing(delivery, message, adapter.name, [one.delivery for one in members[1:]], bounce)
         try:
@@ -854,7 +857,7 @@ def _members(record: Inbound) -> Iterator[Member]:
     for one in (first, *others):
         delivery = replace(one, stages=replace(one.stages or Stages(one.due_at), queued_at=queued), together=())
         key = ids.delivery_key(one.recipient_id, one.reminder_id, one.delivery_id)
-        yield Member(key, delivery, codec.decode(Message, one.sealed.body), record.offset)
+        yield Member(key, delivery, codec.decode(Message, one.sealed.body), record.offset, 1 + len(first.together))
 
 
 def _both(one: Decision, other: Decision) -> Decision:

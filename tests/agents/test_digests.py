@@ -19,6 +19,7 @@ from agents.ports import Decision, Word
 from agents.publisher import partition_of
 from channels.base import Outcome, Send
 from schemas import codec, ids
+from schemas.bounces import BounceAddresses
 from schemas.codec import Codec
 from schemas.names import AnswerKind, AttemptState, Channel, OutcomeKind, Priority, RequestKind
 from schemas.records import (
@@ -296,6 +297,21 @@ async def test_a_withdrawal_at_the_last_moment_takes_one_out_of_the_message() ->
     assert [mail.title for mail in anna.sent] == ["Reminders (2): Title r0, Title r2"]
     assert anna.outcomes() == {"r0": OK, "r1": (OutcomeKind.SKIPPED, "withdrawn"), "r2": OK}
     assert [a.reminder_id for a in anna.told if a.kind is AnswerKind.WITHDRAWN] == ["r1"]
+
+
+@pytest.mark.parametrize("left_out", [0, 1, 2])
+async def test_a_mail_names_its_record_for_bounces_only_where_all_of_it_go(left_out: int) -> None:
+    anna = World()
+    bounces = BounceAddresses(("a secret of these tests",), "bounce.clinic.example")
+    object.__setattr__(anna.work, "bounces", bounces)
+    for rid in FIVE[:3]:
+        anna.ask(rid)
+    anna.tick(MINUTE)
+    for rid in FIVE[:left_out]:
+        anna.withdraw(rid)
+    await anna.call()
+    (mail,) = anna.sent
+    assert bool(mail.bounce) is (not left_out)
 
 
 async def test_who_is_awaited_and_does_not_come_keeps_the_others_for_a_short_time_only() -> None:
