@@ -2,7 +2,8 @@
 should be written anew.
 
 What is done stands in the rows, so a walk that was broken off goes on with those that are left. A chunk at a time is
-given to the partition's own worker, and the next one a little later: sends do not wait for it.
+given to the partition's own worker, and the next one a little later: sends do not wait for it. What is found again is
+tried here first: a row that cannot be helped is counted, and left alone until its partition is assigned anew.
 """
 
 import asyncio
@@ -79,6 +80,8 @@ class Rewrapping:
         self._ready = ready
         self._say = say
         self._waiting: dict[int, Counter[Waits]] = {}
+        #: How many of a partition were given to be written.
+        self._given: Counter[int] = Counter()
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -88,6 +91,7 @@ class Rewrapping:
     async def forget(self) -> None:
         """Look at all partitions again: they are given up, or come."""
         self._waiting.clear()
+        self._given.clear()
 
     async def run(self) -> None:
         """Serve for ever."""
@@ -103,8 +107,7 @@ class Rewrapping:
 
     def _to_look_at(self, partition: int) -> bool:
         """Return whether a partition was not looked at yet, or had rows that could be written anew."""
-        known = self._waiting.get(partition)
-        return known is None or any(count for why, count in known.items() if why is not Waits.UNKNOWN)
+        return partition not in self._waiting or self._given[partition] > 0
 
     def _tell(self) -> None:
         total: Counter[Waits] = Counter()
@@ -113,7 +116,8 @@ class Rewrapping:
         self._say({why.value: total[why] for why in Waits})
 
     async def _walk(self, partition: int) -> None:
-        work, found = self._work, Counter[Waits]()
+        work, found, given = self._work, Counter[Waits](), 0
+        again = partition in self._waiting
         for prefix in rewrap.PREFIXES:
             start = prefix
             while partition in self._ready():
@@ -127,7 +131,9 @@ class Rewrapping:
                         continue
                     if why is not None:
                         found[why] += 1
-                        due += [key] if why is not Waits.UNKNOWN else []
+                        lost = why is Waits.UNKNOWN or (again and not self._helped(key, raw))
+                        due += [] if lost else [key]
+                given += len(due)
                 if due:
                     self._give(partition, [Word(Renew(key)) for key in due])
                 if len(rows) < CHUNK:
@@ -136,6 +142,16 @@ class Rewrapping:
                 await asyncio.sleep(REST_S if due else 0)
         if partition not in self._ready():
             return
-        self._waiting[partition] = found
+        self._waiting[partition], self._given[partition] = found, given
         if found:
             log.info("partition %d: sealed otherwise than now: %s", partition, dict(found))
+
+    def _helped(self, key: bytes, raw: bytes) -> bool:
+        """Return whether a row can be written anew at all: a damaged one stays as it is, however often it is tried."""
+        work = self._work
+        try:
+            return (
+                rewrap.renewed(key, raw[index.HEADER.size :], work.sealing, work.seal_contacts, work.random) is not None
+            )
+        except Exception:  # noqa: BLE001  # whatever is wrong with it, its job fails by it as well
+            return False

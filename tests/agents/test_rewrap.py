@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from agents.ports import Command, Word
 from agents.rewrap import CHUNK, Renew, Rewrapping
 from schemas import codec, ids
 from schemas.sealing import Sealing
+from tables import rewrap as rules
 from tests.agents.test_forgetting import Partition
 from tests.rules.test_rewrap import BOTH, OF_NEW, OF_OLD, link
 
@@ -78,6 +80,30 @@ async def test_a_walk_that_was_broken_off_goes_on_with_what_is_left() -> None:
     worker.said.clear()
     await worker.walked(1)
     assert (worker.old, worker.chunks) == (0, [18])
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_damaged_row_is_counted_and_then_left_alone(monkeypatch: pytest.MonkeyPatch, raises: bool) -> None:
+    monkeypatch.setattr(rewrap, "AGAIN_S", 0.01)
+    worker = Worker(5)
+    damaged, real, tries = ids.link_key("anna", "r0003"), rules.renewed, 0
+
+    def renewed(key: bytes, *more: Any) -> bytes | None:
+        nonlocal tries
+        if key != damaged:
+            return real(key, *more)
+        tries += 1
+        if raises and tries > 1:
+            raise ValueError("damaged")
+        return None
+
+    monkeypatch.setattr(rules, "renewed", renewed)
+    await worker.walked(2)
+    assert (worker.chunks, tries) == ([5], 2)
+    assert [sum(told.values()) for told in worker.said] == [5, 1], "it is still counted"
+    assert not worker.walks._to_look_at(0)
+    await worker.walks.forget()
+    assert worker.walks._to_look_at(0), "until the next assignment"
 
 
 async def test_without_the_old_key_they_are_counted_and_left() -> None:
