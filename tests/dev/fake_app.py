@@ -11,6 +11,9 @@ from email.message import EmailMessage
 
 from deploy.dev.process import kafka_answers
 
+#: So many questions in a row without an answer mean that the broker is gone.
+MISSES = 10
+
 
 def topics() -> int:
     return 0 if kafka_answers(os.environ["KAFKA_BOOTSTRAP"]) else 1
@@ -31,10 +34,12 @@ def worker() -> int:
     server = http.server.ThreadingHTTPServer((os.environ["WEB_BIND"], int(os.environ["WEB_PORT"])), Ready)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print("data in", os.environ["REMINDERS_DATA_DIR"], flush=True)
-    at_work = False
+    at_work, missed = False, 0
     while not done.wait(0.2):
         answers = kafka_answers(os.environ["KAFKA_BOOTSTRAP"])
-        if not answers and not done.is_set():
+        # A broker that has just started may be too busy to answer once.
+        missed = 0 if answers else missed + 1
+        if missed == MISSES and not done.is_set():
             return 1
         if answers and not at_work:
             at_work = True
