@@ -396,10 +396,18 @@ async def check_topics(settings: Settings) -> list[TopicReport]:
         await admin.close()
 
 
+#: How long a cluster that has just started may answer without naming any of its brokers, in seconds.
+NAMED_S = 20.0
+
+
 async def _admin(settings: Settings) -> AIOKafkaAdminClient:
     admin = AIOKafkaAdminClient(**client_options(settings), client_id="reminders-topics", request_timeout_ms=20_000)
     try:
         await admin.start()
+        async with asyncio.timeout(NAMED_S):
+            while not admin._client.cluster.brokers():
+                await asyncio.sleep(0.2)
+                await admin._client.force_metadata_update()
     except (KafkaError, OSError) as exc:
         await admin.close()
         raise OSError(await unreachable(settings, exc)) from exc

@@ -83,8 +83,9 @@ async def test_more_partitions_with_rows_and_events_on_their_way(broker: Broker,
             await new.all_in(["late"], [State.SENT])
             assert "0 late records" in (await asyncio.to_thread(command, old, *moving, "--late")).output
             assert mailed(server) == dict.fromkeys(["doubt", "late", *sent, *waits], 1)
-            [letter] = new.dead_letters()
-            assert letter["dlq-topic"] == new.names.reminders
+            # What the killed worker had not committed is taken again, and in the new topic it is another record.
+            letters = new.dead_letters()
+            assert (len(letters) in (1, 2), {one["dlq-topic"] for one in letters}) == (True, {new.names.reminders})
             trail = await asyncio.to_thread(command, new, "trail", "waits/0", "--audit")
             assert trail.output.count("SCHEDULED") >= 2, trail.output
             await adds_up(new, began)
