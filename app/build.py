@@ -17,6 +17,7 @@ from faust.types import TP, AppT, ConsumerT
 from prometheus_client import CollectorRegistry
 
 from agents import gate, intake, rearm, rewrap, settle
+from agents.broadcast import Broadcast
 from agents.catch_up import CatchUp
 from agents.control import Control
 from agents.core import Core, CoreLogic, CoreTopics, Reader
@@ -84,6 +85,8 @@ WAITING_ROOM = 1000
 CONNECT_BESIDE_S = 4.0
 #: How long a revocation or a stop waits for calls in flight, in seconds (design: Calling).
 DRAIN_S = 20.0
+#: How long the loop turns on once all has been stopped, in seconds.
+CLOSING_S = 0.1
 #: How long a rebalance, or a stop, then waits for messages that are being taken back, in seconds.
 RETRACT_S = 2.0
 #: The scope of the pace after downtime, and how long it lasts at least: what was missed may have to be withdrawn first.
@@ -129,6 +132,12 @@ class Parts:
     replies: Replies | None = None
     templates: Templates | None = None
 
+    @property
+    def readers(self) -> list[Broadcast]:
+        """Return who reads a whole topic."""
+        every = self.control, self.suppressions, self.replies, self.templates
+        return [reader for reader in every if reader is not None]
+
 
 class StreamApp(faust.App):
     """A Faust app with the parts that make it one of ours."""
@@ -149,13 +158,8 @@ class StreamApp(faust.App):
         wanted = [str(topic) for topic in self.parts.topic_ids]
         parts.topic_ids.update(await topic_ids(self.settings, wanted))
         await parts.publisher.start()
-        await parts.control.start()
-        if parts.suppressions is not None:
-            await parts.suppressions.start()
-        if parts.replies is not None:
-            await parts.replies.start()
-        if parts.templates is not None:
-            await parts.templates.start()
+        # Side by side: each waits for the brokers' word that it stands at its topic's end.
+        await asyncio.gather(*(reader.start() for reader in parts.readers))
         for adapter in parts.adapters:
             await adapter.open()
 
@@ -167,18 +171,20 @@ class StreamApp(faust.App):
             await parts.releases.stop()
         await parts.units.idle()
         await parts.units.stop()
-        await parts.control.stop()
-        if parts.suppressions is not None:
-            await parts.suppressions.stop()
-        if parts.replies is not None:
-            await parts.replies.stop()
-        if parts.templates is not None:
-            await parts.templates.stop()
+        await asyncio.gather(*(reader.stop() for reader in parts.readers))
         for adapter in parts.adapters:
             await adapter.close()
         await parts.publisher.stop()
         if parts.registry is not None:
             await parts.registry.close()
+
+
+class StreamWorker(faust.Worker):
+    """A worker that ends as soon as all is stopped: mode waits for one more second."""
+
+    async def _sentinel_task(self) -> None:
+        # What was closed last says so in the loop's next turns.
+        await asyncio.sleep(CLOSING_S)
 
 
 def _faust(settings: Settings, app_id: str, data: str, port: int) -> StreamApp:
@@ -967,7 +973,7 @@ def serve(apps: Sequence[StreamApp]) -> NoReturn:
     """Run apps in one process and exit with it; a crash in one ends all."""
     loop_watch = LoopWatch(apps[0].settings.limits.watchdog_s, fatal)
     apps[0].task(loop_watch.turn)
-    worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False)
+    worker = StreamWorker(*apps, override_logging=False, redirect_stdouts=False)
     worker.spinner = None
     # A unit makes some 100,000 objects that live until it is done, hardly one of them in a cycle. As Python sets it,
     # the collector goes through them again and again: a sixth of what an event costs.

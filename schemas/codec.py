@@ -260,6 +260,18 @@ _USE_OURS = "write with the schemas of schemas/avro, whole and unchanged"
 # -- one record class and its schema -----------------------------------------------------------------------------------
 
 
+class _Readers(dict[bytes, Callable[[bytes, int], Any]]):
+    """The readers of the known headers, each made when it is first asked for: all at once take half a second."""
+
+    def __init__(self, make: Callable[[bytes], Callable[[bytes, int], Any]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, header: bytes) -> Callable[[bytes, int], Any]:
+        made = self[header] = self._make(header)
+        return made
+
+
 class Contract(Generic[T]):
     """A record class with its schema, its writer and a reader for each known writer's schema."""
 
@@ -269,14 +281,15 @@ class Contract(Generic[T]):
         self.kind = kind
         self.schema = Schema(schema)
         self.fingerprint = self.schema.fingerprint()
-        self.write: Callable[[Any], bytes] = writer_of(kind, self.schema, MAGIC + self.fingerprint)
+        self.write: Callable[[Any], bytes] = self._first_write
         self._writers: dict[bytes, Schema] = {}
-        self._readers: dict[bytes, Callable[[bytes, int], Any]] = {}
         for writer in [self.schema, *map(Schema, released)]:
-            header = MAGIC + writer.fingerprint()
-            if header not in self._writers:
-                self._writers[header] = writer
-                self._readers[header] = reader_of(kind, writer, self.schema)
+            self._writers.setdefault(MAGIC + writer.fingerprint(), writer)
+        self._readers = _Readers(lambda header: reader_of(kind, self._writers[header], self.schema))
+
+    def _first_write(self, record: T) -> bytes:
+        self.write = writer_of(self.kind, self.schema, MAGIC + self.fingerprint)
+        return self.write(record)
 
     @property
     def headers(self) -> tuple[bytes, ...]:

@@ -45,12 +45,12 @@ class Vitals:
         self._clock = clock
         self._started = clock()
         self._beat = clock()
-        self._task: asyncio.Task[None] | None = None
+        self._feels = False
 
-    async def _pulse(self) -> None:
-        while True:
-            self.beat()
-            await asyncio.sleep(_BEAT_S)
+    def _pulse(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A timer and no task: whoever ends the loop waits for its tasks.
+        self.beat()
+        loop.call_later(_BEAT_S, self._pulse, loop)
 
     def beat(self) -> None:
         """Note that the loop has turned."""
@@ -58,13 +58,13 @@ class Vitals:
 
     def _feel(self) -> None:
         """Begin with the first question: Faust starts an app's tasks only after its first recovery."""
-        if self._task is None or self._task.done():
+        if not self._feels:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 return
-            self.beat()
-            self._task = loop.create_task(self._pulse(), name="pulse")
+            self._feels = True
+            self._pulse(loop)
 
     def live(self) -> str:
         """Say what is stuck."""
