@@ -27,6 +27,7 @@ from schemas.names import State
 from schemas.records import AuditEntry, RecipientEvent, ReminderEvent, ReminderRow
 from tables.due import HEADER, STATES, unpack
 from tables.ledger import GRACE_MS
+from tests.kafka import forks
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Short times with the same order as in production: fence + publish < session.
@@ -101,7 +102,7 @@ class Tap:
 class Worker:
     """A worker process and its log."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forks.Fork
     log: Path
     web_port: int
 
@@ -189,14 +190,18 @@ class Installation:
         port = free_port()
         log = self.home / f"worker-{index}.log"
         env = {**os.environ, **self.environ(index, WEB_PORT=str(port), DELIVERY_WEB_PORT=str(free_port()), **more)}
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.kafka.worker", role],
-                cwd=root,
-                env=env,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
+        process: subprocess.Popen[bytes] | forks.Fork
+        if root == ROOT and forks.can_fork(env):
+            process = forks.worker(role, env, log)
+        else:
+            with log.open("ab") as out:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "tests.kafka.worker", role],
+                    cwd=root,
+                    env=env,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                )
         worker = Worker(process, log, port)
         self.workers.append(worker)
         return worker
