@@ -32,7 +32,7 @@ from schemas.records import (
     RecipientSends,
     Sealed,
 )
-from schemas.sealing import Unopened
+from schemas.sealing import CLEAR, Unopened
 from tables import caps, consent, deliveries, recipients
 from tables import digests as rules
 
@@ -270,7 +270,12 @@ def _decision(
 
 def _deliver(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job:
     delivery, key = _key(request)
-    keys = (key, ids.profile_key(request.recipient_id)) if request.recipient_id else (key,)
+    keys = [key]
+    if request.recipient_id:
+        keys += (ids.profile_key(request.recipient_id), ids.sends_key(request.recipient_id))
+    if request.sealed.key_id != CLEAR:
+        keys.append(ids.link_key(request.recipient_id, request.reminder_id))
+    category = work.categories.of(request.category)
 
     def run(view: View, now: int) -> Decision:
         known = work.delivery(view, key)
@@ -280,7 +285,7 @@ def _deliver(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job
             return _decision(work, key, verdict, now)
         read = keeping.read(work, view, request, now)
         sent, refusal = _address(work, view, request, read, delivery, row, now)
-        if rules.digests(work.categories.of(request.category)):
+        if rules.digests(category):
             said, judge = (sent, refusal), partial(judged, work)
             in_digest = digests.asked(work, view, record.partition, request, verdict.row, said, judge, now)
             if in_digest is not None:
@@ -295,8 +300,7 @@ def _deliver(work: Delivering, record: Inbound, request: DeliveryRequest) -> Job
         route = ids.routing_key(request.recipient_id, request.reminder_id)
         out = Out(work.topics.channels[sent.channel], record.partition, route, codec.encode(sent))
         kept = replace(verdict.row, channel=sent.channel, template=sent.template)
-        passed = _decision(work, key, replace(verdict, row=kept), now, (out,))
-        return replace(passed, rows={**passed.rows, **counted}) if counted else passed
+        return Decision({key: work.remembered(kept, now), **counted}, (out,))
 
     return Job(keys, run, record)
 
@@ -367,11 +371,10 @@ def _address(
             # The profile may be on its way: topics keep no order among each other. It is held until its deadline, and
             # uses up no attempt: nothing was sent, and a copy of this answer may be lost.
             return refuse(OutcomeKind.HELD, "unknown_recipient", ours=True, wait_ms=UNKNOWN_MS)
-        available = frozenset(work.adapters)
-        contacts = recipients.usable(profile, channel, request.tried, available, unverified=category.unverified)
+        contacts = recipients.usable(profile, channel, request.tried, work.adapters, unverified=category.unverified)
         if not contacts:
             return refuse(OutcomeKind.UNDELIVERABLE, "no_contact")
-        judged = [(c, _unwanted(work, profile, request, c.channel, c.address)) for c in contacts]
+        judged = [(c, _unwanted(work, profile, request, category, c.channel, c.address)) for c in contacts]
         served = [c for c, why in judged if not why]
         if not served:
             # None of those that remain may be used, so that there is no other to go on to.
@@ -388,13 +391,12 @@ def _address(
         return refuse(OutcomeKind.UNDELIVERABLE, closed, detail=detail)
     if not work.send_only_to.allows(channel, address):
         return refuse(OutcomeKind.SKIPPED, NOT_ON_LIST)
-    if request.addressed and (unwanted := _unwanted(work, profile, request, channel, address)):
+    if request.addressed and (unwanted := _unwanted(work, profile, request, category, channel, address)):
         return refuse(OutcomeKind.OPTED_OUT, unwanted)
-    stopped = consent.look(profile or RecipientProfile(), request.category, category, channel, now) or _full(
+    # What they allow has been looked at with the contact: only the hour is left.
+    stopped = consent.hour(profile or RecipientProfile(), category, channel, now) or _full(
         work, view, request, row.digest or delivery, profile, now
     )
-    if isinstance(stopped, consent.Refused):
-        return refuse(OutcomeKind.OPTED_OUT, stopped.reason)
     if stopped is not None:
         return refuse(OutcomeKind.HELD, stopped.reason, ours=True, wait_ms=stopped.until - now)
     worded = wording.worded(work.templates, request, row.template, content, category, channel, profile, work.foot)
@@ -437,10 +439,14 @@ def _devices(work: Delivering, channel: Channel, served: list[Contact]) -> list[
 
 
 def _unwanted(
-    work: Delivering, profile: RecipientProfile | None, request: DeliveryRequest, channel: Channel, address: str
+    work: Delivering,
+    profile: RecipientProfile | None,
+    request: DeliveryRequest,
+    category: consent.Category,
+    channel: Channel,
+    address: str,
 ) -> str:
     """Return why a contact must not be used for a request, empty if it may."""
-    category = work.categories.of(request.category)
     why = consent.refused(profile or RecipientProfile(), request.category, category, channel)
     return why or work.suppressed(channel, address, request.category)
 

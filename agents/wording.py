@@ -12,7 +12,7 @@ from channels.shelf import Shelf
 from channels.templates import About, Said, UnsaidError
 from channels.word_reasons import HOPELESS, UNKNOWN_MS, WordReason
 from schemas.names import Channel, OutcomeKind
-from schemas.quick import replace
+from schemas.quick import quicken, replace
 from schemas.records import Content, Delivery, DeliveryRequest, Message, MessageItem, RecipientProfile
 from tables import digests
 from tables.consent import Category
@@ -20,6 +20,7 @@ from tables.consent import Category
 _NO_FOOT = Foot()
 
 
+@quicken
 @dataclass(frozen=True, slots=True)
 class Worded:
     """A message without its address, and what it says as one of several. ``template``: the version that it was rendered
@@ -62,7 +63,7 @@ def worded(
     foot = foot_of(foot, category)
     if not request.template:
         made = _plain(channel, content, foot, profile.locale if profile is not None else "")
-        return Worded(replace(made, item=_item(category, content, content.title, content.text)))
+        return Worded(_with_item(made, category, content, content.title, content.text))
     version = (shelf.known(before) if before else None) or shelf.find(request.template)
     if version is None:
         return Unworded(WordReason.UNKNOWN, request.template)
@@ -84,13 +85,14 @@ def worded(
         made = _mail(mail, content, version.tongue(about.locale).name)
     else:
         made = message_for(channel, "", replace(content, title=said.title, text=said.text))
-    return Worded(replace(made, item=_item(category, content, said.title, said.text)), version.ref)
+    return Worded(_with_item(made, category, content, said.title, said.text), version.ref)
 
 
-def _item(category: Category, content: Content, title: str, text: str) -> MessageItem | None:
+def _with_item(made: Message, category: Category, content: Content, title: str, text: str) -> Message:
     if not digests.digests(category):
-        return None
-    return MessageItem(content.title, content.text, render.one_line(title, render.MAX_TITLE), render.many_lines(text))
+        return made
+    said_title, said_text = render.one_line(title, render.MAX_TITLE), render.many_lines(text)
+    return replace(made, item=MessageItem(content.title, content.text, said_title, said_text))
 
 
 def together(

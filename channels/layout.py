@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from channels.render import MAX_TITLE, Mail, escaped, one_line
 from schemas.names import Channel
+from schemas.quick import quicken
 
 #: Longest name of a sender, and longest hint, in characters.
 MAX_SENDER, MAX_ANSWER = 60, 200
 
 
+@quicken
 @dataclass(frozen=True, slots=True)
 class Foot:
     """What an installation, or a category, says of itself. ``postal``: at the foot of mails alone, with or without a

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from channels.foot_words import ENGLISH, FootWords
+from schemas.quick import quicken
 from schemas.records import Content
 
 #: Longest subject and display name, in code points; a longer one is cut and ends in an ellipsis.
@@ -34,6 +35,7 @@ _UNUSUAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+@quicken
 @dataclass(frozen=True, slots=True)
 class Mail:
     """The parts of a mail that come from the reminder. ``subject`` is one line."""
@@ -75,9 +77,9 @@ def cut_at(value: str, at: int) -> int:
 
 def email(title: str, text: str, html: str = "") -> Mail:
     """Return what a mail says. ``html``, rendered before, is used as it is; else it is made from the text."""
-    body = many_lines(text)
-    subject = one_line(title) or one_line(next((line for line in body.split("\n") if line.strip()), "")) or NO_SUBJECT
-    return Mail(subject, body, many_lines(html) if html else _as_html(subject, one_line(title), body))
+    body, heading = many_lines(text), one_line(title)
+    subject = heading or one_line(next((line for line in body.split("\n") if line.strip()), "")) or NO_SUBJECT
+    return Mail(subject, body, many_lines(html) if html else _as_html(subject, heading, body))
 
 
 def linked(mail: Mail, confirm: str, unsubscribe: str, preferences: str, said: FootWords = ENGLISH) -> Mail:

@@ -307,9 +307,11 @@ class Contract(Generic[T]):
     def decode(self, data: bytes) -> T:
         """Return the record of bytes in single-object encoding; raise Undecodable."""
         try:
-            return cast("T", self._readers[data[:_HEADER_BYTES]](data, _HEADER_BYTES))
+            found: T = self._readers[data[:_HEADER_BYTES]](data, _HEADER_BYTES)
         except ERRORS:
             pass
+        else:
+            return found
         raise self._undecodable(data)
 
     def _undecodable(self, data: bytes) -> Undecodable:
@@ -490,7 +492,8 @@ def encode(record: object) -> bytes:
 
 def decode(kind: type[T], data: bytes) -> T:
     """Return the record of bytes in Avro single-object encoding; raise Undecodable for whatever is wrong with them."""
-    return cast("T", CONTRACTS[kind].decode(data))
+    contract: Contract[T] = CONTRACTS[kind]
+    return contract.decode(data)
 
 
 def is_a(kind: type, data: bytes) -> bool:

@@ -105,7 +105,7 @@ class Sealing:
         _, number, key_id = _HEAD.unpack_from(wrapped)
         if key_id != sealed.key_id:
             raise Unopened("another_key")
-        master = next((m for m in self.masters if m.number == number), None)
+        master = self._master(number)
         if master is None:
             raise Unopened("master_unknown")
         head, nonce, locked = wrapped[: _HEAD.size], wrapped[_HEAD.size : 25], wrapped[25:]
@@ -115,6 +115,12 @@ class Sealing:
             return AESGCM(key).decrypt(body[:_NONCE], body[_NONCE:], _bound(place, name, key_id))
         except (InvalidTag, ValueError) as exc:
             raise Unopened("damaged") from exc
+
+    def _master(self, number: int) -> Master | None:
+        for master in self.masters:
+            if master.number == number:
+                return master
+        return None
 
     @property
     def tag(self) -> bytes:
@@ -135,7 +141,7 @@ class Sealing:
         if not self.masters or len(wrapped) != _HEAD.size + _NONCE + _KEY + 16 or wrapped[0] != _FORM:
             return None
         _, number, key_id = _HEAD.unpack_from(wrapped)
-        master = next((m for m in self.masters if m.number == number), None)
+        master = self._master(number)
         if master is None or master is self.masters[0]:
             return None
         bound = _bound(place, "key", key_id)
@@ -160,4 +166,4 @@ def key_id_of(wrapped: bytes) -> int:
 
 def _bound(place: str, name: str, key_id: int) -> bytes:
     """Return what is authenticated: no part can run into the next, for a place has no control characters."""
-    return b"\0".join((place.encode(), name.encode(), str(key_id).encode()))
+    return f"{place}\0{name}\0{key_id}".encode()

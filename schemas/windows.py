@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -104,6 +105,7 @@ def opens(windows: Sequence[Window], zone: ZoneInfo, at_ms: int) -> int | None:
     return next((at for at in reached if at >= at_ms and within(windows, zone, at)), None)
 
 
+@lru_cache(maxsize=1024)
 def _local(zone: ZoneInfo, at_ms: int) -> datetime:
     return (_EPOCH + at_ms * _MS).astimezone(zone).replace(tzinfo=None)
 

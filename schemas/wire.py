@@ -152,9 +152,18 @@ def _read_int(b: bytes, i: int) -> tuple[int, int]:
 
 
 def _read_bytes(b: bytes, i: int) -> tuple[bytes, int]:
-    n, i = read_long(b, i)
-    if n < 0:
-        raise ValueError("negative length")
+    n = b[i]
+    if n & 1 or (n > 127 and b[i + 1] > 127):
+        n, i = read_long(b, i)
+        if n < 0:
+            raise ValueError("negative length")
+    elif n > 127:
+        # Nearly every text and key that needs two bytes needs no more.
+        n = n >> 1 & 63 | b[i + 1] << 6
+        i += 2
+    else:
+        n >>= 1
+        i += 1
     j = i + n
     if j > len(b):
         raise IndexError("truncated")
@@ -394,12 +403,17 @@ class _Reader:
         if key not in self.code.functions:
             name = self.code.functions[key] = f"map{len(self.code.functions)}"
             lines = self.read(w["values"], r["values"] if r is not None else None, item, "v", f"{path}{{}}")
-            self._loop(name, "out = {}", ["key, i = read_string(b, i)", *lines, "out[key] = v"], "out", [])
+            lines = [*self._plain("string", None, str, "key", path), *lines, "out[key] = v"]
+            self._loop(name, "out = {}", lines, "out", [])
         return self.code.functions[key]
 
     def _loop(self, name: str, start: str, body: list[str], result: str, setup: list[str]) -> None:
-        lines = [start, *setup, "while True:", "    count, i = read_block(b, i)", "    if not count:"]
-        lines += [f"        return {result}, i", "    for _ in range(count):", *_indented(_indented(body))]
+        # Most writers make one block, of fewer than 64 items; its count is a byte, and so is the end behind it.
+        lines = [start, *setup, "count = b[i]", "i += 1"]
+        lines += ["if count & 129 or count >> 1 > len(b) - i:", "    count, i = read_block(b, i - 1)"]
+        lines += ["else:", "    count >>= 1", "while count:", "    for _ in range(count):", *_indented(_indented(body))]
+        lines += ["    if b[i]:", "        count, i = read_block(b, i)", "    else:", "        i += 1", "        break"]
+        lines += [f"return {result}, i"]
         self.code.chunks += [f"def {name}(b, i):", *_indented(lines)]
 
     def record(self, w: Node, r: Node | None, kind: Any, path: str) -> str:

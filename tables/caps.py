@@ -48,7 +48,7 @@ def _room(at: list[int], cap: int, window_ms: int, now_ms: int) -> int:
 def passed(sends: RecipientSends, token: str, now_ms: int) -> RecipientSends:
     """Return the memory with a delivery counted, and what is older than a day forgotten."""
     kept = [sent for sent in sends.passed if sent.at > now_ms - DAY_MS]
-    if all(sent.token != token for sent in kept):
+    if token not in [sent.token for sent in kept]:
         kept.append(Passed(token, now_ms))
     return replace(sends, passed=tuple(kept[-KEPT:]))
 
@@ -70,4 +70,4 @@ def renamed(sends: RecipientSends, tokens: Collection[str], token: str) -> Recip
 
 def due(sends: RecipientSends) -> int:
     """Return when nothing of the memory counts any more (ms UTC)."""
-    return max((sent.at for sent in sends.passed), default=0) + DAY_MS
+    return max([sent.at for sent in sends.passed], default=0) + DAY_MS

@@ -205,6 +205,12 @@ def look(
     """
     if why := refused(profile, name, category, channel):
         return Refused(why)
+    return hour(profile, category, channel, now_ms)
+
+
+def hour(profile: RecipientProfile, category: Category, channel: Channel, now_ms: int) -> Held | None:
+    """Return until when it is not the hour for a message of a category on a channel that it may be sent on, None if it
+    is."""
     if channel not in _DISTURBING:
         return None
     hours = calling_hours(profile.region) if category.calling_hours and channel in _TELEPHONE else ()

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from schemas import ids
 from schemas.names import AnswerKind, AttemptState, Channel, OutcomeKind
-from schemas.quick import replace
+from schemas.quick import quicken, replace
 from schemas.records import Attempt, Delivery, DeliveryAnswer, DeliveryRequest, RecipientDelivery, Stages
 from tables import lookup
 
@@ -20,6 +20,7 @@ _ASK_ANEW = frozenset({OutcomeKind.DEFERRED, OutcomeKind.HELD, OutcomeKind.MISCO
 KEPT_ATTEMPTS = 12
 
 
+@quicken
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a request leads to. ``row`` None: nothing to write. ``proceed``: pass the delivery on to its channel."""
@@ -39,15 +40,21 @@ def delivery_id(row: RecipientDelivery) -> str:
 
 def attempt_of(row: RecipientDelivery, number: int) -> Attempt | None:
     """Return what is remembered of an attempt."""
-    return next((a for a in row.attempts if a.attempt == number), None)
+    return next((a for a in row.attempts if a.attempt == number), None) if row.attempts else None
 
 
 def with_attempt(row: RecipientDelivery, attempt: Attempt) -> RecipientDelivery:
     """Return the row with an attempt added or replaced."""
+    return replace(row, attempts=_attempts(row, attempt))
+
+
+def _attempts(row: RecipientDelivery, attempt: Attempt) -> tuple[Attempt, ...]:
+    if not row.attempts:
+        return (attempt,)
     attempts = [a for a in row.attempts if a.attempt != attempt.attempt]
     attempts.append(attempt)
     attempts.sort(key=lambda a: a.attempt)
-    return replace(row, attempts=tuple(attempts[-KEPT_ATTEMPTS:]))
+    return tuple(attempts[-KEPT_ATTEMPTS:])
 
 
 def new(request: DeliveryRequest, now: int) -> RecipientDelivery:
@@ -62,22 +69,22 @@ def ask(row: RecipientDelivery, request: DeliveryRequest, now: int, oldest: int)
     if request.ask <= row.withdrawn or request.ask < row.ask:
         return NOTHING
     known = attempt_of(row, request.attempt)
-    renewed = replace(row, ask=request.ask)
     if known is not None:
         match known.state:
             case AttemptState.STARTED:
-                return Verdict(renewed) if request.ask > row.ask else NOTHING
+                return Verdict(replace(row, ask=request.ask)) if request.ask > row.ask else NOTHING
             case AttemptState.ENDED:
                 outcome = known.outcome
                 if outcome is not None and (outcome.spent or outcome.ask == request.ask):
-                    return Verdict(renewed, (replace(outcome, ask=request.ask),))
+                    return Verdict(replace(row, ask=request.ask), (replace(outcome, ask=request.ask),))
             case AttemptState.ASKED | AttemptState.UNKNOWN:
                 if request.ask == row.ask:
                     return NOTHING
     if request.asked_at < oldest:
         stale = answer(request, delivery_id(row), OutcomeKind.HELD, "stale_ask", now, spent=False)
-        return Verdict(ended(renewed, request.attempt, stale, now), (stale,))
-    return Verdict(with_attempt(renewed, Attempt(request.attempt, AttemptState.ASKED, now)), proceed=True)
+        return Verdict(ended(replace(row, ask=request.ask), request.attempt, stale, now), (stale,))
+    asked = Attempt(request.attempt, AttemptState.ASKED, now)
+    return Verdict(replace(row, ask=request.ask, attempts=_attempts(row, asked)), proceed=True)
 
 
 def withdraw(row: RecipientDelivery, request: DeliveryRequest, now: int) -> Verdict:
@@ -185,7 +192,9 @@ def doubt(row: RecipientDelivery, attempt: Attempt, now: int, *, repeatable: boo
 
 def gated(request: DeliveryRequest, now: int) -> Stages:
     """Return the way of an attempt up to the gate's decision."""
-    return replace(request.stages or Stages(request.due_at, claimed_at=request.asked_at), gated_at=now)
+    if request.stages is None:
+        return Stages(request.due_at, claimed_at=request.asked_at, gated_at=now)
+    return replace(request.stages, gated_at=now)
 
 
 def _answered(asked: DeliveryRequest | Delivery, now: int, started: int) -> Stages:

@@ -1,6 +1,6 @@
 """What is known of a recipient, and how an event changes it: patches merged by version. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 
 from schemas import phones
 from schemas.names import PHONE_CHANNELS, Channel, RecipientAction
@@ -112,18 +112,20 @@ def usable(
     profile: RecipientProfile,
     channel: Channel,
     tried: tuple[str, ...],
-    available: frozenset[Channel],
+    available: Container[Channel],
     *,
     unverified: bool = False,
 ) -> tuple[Contact, ...]:
     """Return the contacts that may serve, in the recipient's order: on an available channel that was not tried, and
     verified unless ``unverified`` may serve too."""
     return tuple(
-        c
-        for c in profile.contacts
-        if (c.verified or unverified)
-        and c.channel in available
-        and (c.channel is channel if channel is not Channel.ANY else c.channel.value not in tried)
+        [
+            c
+            for c in profile.contacts
+            if (c.verified or unverified)
+            and c.channel in available
+            and (c.channel is channel if channel is not Channel.ANY else c.channel not in tried)
+        ]
     )
 
 
