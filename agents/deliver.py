@@ -15,6 +15,7 @@ from agents import digests, forgetting, gate, ways, wording
 from agents.breakers import Admitted, Breakers
 from agents.control import Control
 from agents.delivery import BUSY_MS, GRACE_MS, Delivering
+from agents.kept import rows_of
 from agents.lookups import Doubt, Looked, Lookups
 from agents.meter import Stage
 from agents.pacing import Pacing
@@ -30,7 +31,7 @@ from schemas import codec, ids
 from schemas.codec import Undecodable
 from schemas.names import LANES, Channel, Lane, OutcomeKind
 from schemas.quick import replace
-from schemas.records import Delivery, DeliveryAnswer, Message, RecipientDelivery, RecipientProfile, Stages
+from schemas.records import Attempt, Delivery, DeliveryAnswer, Message, RecipientDelivery, RecipientProfile, Stages
 from schemas.sealing import Unopened
 from tables import caps, consent, deliveries, holding, lookup, prices, profiles, quota, recipients
 from tables import due as index
@@ -52,9 +53,6 @@ _NOT_SENT = frozenset(
 
 #: With this reason a call is held whose provider has had all calls that it may have today.
 DAILY_QUOTA = "daily_quota"
-#: A recipient's deliveries that are looked at for what is known to be another message than one in doubt.
-OTHERS = 1_000
-
 log = logging.getLogger(__name__)
 
 
@@ -72,11 +70,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a delivery by a call."""
+    """What became of a delivery by a call. ``body_hash``: of the words that were sent, where they are not those that
+    were on record when the call began."""
 
     key: bytes
     delivery: Delivery
     answer: DeliveryAnswer
+    body_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,19 @@ class Ended:
     more: tuple[Out, ...] = field(default=(), repr=False)
     address: str = field(default="", repr=False)
     others: tuple[Done, ...] = ()
+    body_hash: str = ""
 
     @property
     def all(self) -> tuple[Done, ...]:
         """Return what became of each delivery."""
-        return (Done(self.key, self.delivery, self.answer), *self.others)
+        return (Done(self.key, self.delivery, self.answer, self.body_hash), *self.others)
+
+
+class Rows(Protocol):
+    """Rows of one partition, by key."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
 
 
 class Backlogs(Protocol):
@@ -229,8 +237,9 @@ class Calls:
             return Decision({}, park=room)
         until = now + int(work.call_limit_s(adapter) * 1000) + GRACE_MS
         begun: dict[bytes, bytes | None] = {}
+        traces = self._traces(view, [one for one, _ in some])
         for one, row in some:
-            hashes = {} if one.delivery.digest else self._traced(one.key, one.delivery, one.message)
+            hashes = traces.get(one.key, {})
             begun[one.key] = work.remembered(deliveries.started(row, one.delivery, now, until, **hashes), now)
         self._used[delivery.channel] += 1
         self._open.update(begun)
@@ -251,15 +260,19 @@ class Calls:
         dear = self._refuse(one.key, row, delivery, OutcomeKind.UNDELIVERABLE, why, now, detail=detail)
         return replace(dear, rows={**dear.rows, **self._uncounted(view, delivery)})
 
-    def _traced(self, key: bytes, delivery: Delivery, message: Message) -> dict[str, str]:
-        """Return the keyed hashes by which a call can be looked for if it ends in doubt, none where it cannot be."""
+    def _traces(self, view: Rows, members: Sequence[Member]) -> dict[bytes, dict[str, str]]:
+        """Return the keyed hashes by which a call can be looked for if it ends in doubt, for the rows of its
+        deliveries; none where it cannot be."""
+        delivery = members[0].delivery
         adapter = self.lookups.adapter(delivery.channel, "")
         if adapter is None:
             return {}
+        message = self._said(view, members)
         words = adapter.words(self._outgoing(delivery, message, adapter.name))
+        to_hash = self._work.mail_links.hashing.key(delivery.channel, message.address)
         return {
-            "body_hash": self.lookups.hashed(key.decode("utf-8", "replace"), words),
-            "to_hash": self._work.mail_links.hashing.key(delivery.channel, message.address),
+            one.key: {"body_hash": self.lookups.hashed(one.key.decode("utf-8", "replace"), words), "to_hash": to_hash}
+            for one in members
         }
 
     def _refuse(
@@ -344,6 +357,8 @@ class Calls:
             self._fence("call")
             for one in looks.left:
                 self._late(one.delivery, started)
+            if delivery.digest:
+                work.meter.digest(delivery.channel, len(looks.left))
             log.info("calling", extra=context)
             await self._observer.stage(Stage.CALLED, partition, 1)
             with work.meter.in_flight(delivery.channel):
@@ -363,13 +378,22 @@ class Calls:
         log.info(
             "called", extra=context | {"outcome": outcome.kind.value, "reason": outcome.reason, "code": outcome.code}
         )
-        first, *others = looks.ended(outcome, started, ended, work.prices)
+        first, *others = self._traced_anew(partition, members, looks, looks.ended(outcome, started, ended, work.prices))
         self._used[delivery.channel] -= 1
         # One who is left speaks for all: they have the address in common.
         told = self._told(looks.left[0].delivery, looks.left[0].message, outcome, ended)
         if self._ours(partition):
             speaks = looks.left[0].message.address
-            word = Ended(first.key, first.delivery, first.answer, outcome.gone, told, speaks, tuple(others))
+            word = Ended(
+                first.key,
+                first.delivery,
+                first.answer,
+                outcome.gone,
+                told,
+                speaks,
+                tuple(others),
+                body_hash=first.body_hash,
+            )
             self.backlogs.give(partition, [Word(word)])
         else:
             # The partition has a new owner, who knows the attempt only as begun: this is all it can ever learn.
@@ -377,6 +401,14 @@ class Calls:
             self._open.difference_update(one.key for one in members)
         if self.accepting:
             self._call_out(delivery.channel, 1)
+
+    def _traced_anew(self, partition: int, members: Sequence[Member], looks: "_Looks", done: list[Done]) -> list[Done]:
+        """Return what became of each, with the hash of what was sent where some were left out after they were on
+        record: the words are of those who were left."""
+        if len(looks.left) == len(members) or all(one.answer.outcome is not OutcomeKind.MAYBE_SENT for one in done):
+            return done
+        traces = self._traces(_Stored(self._store(), partition), looks.left)
+        return [replace(one, body_hash=traces.get(one.key, {}).get("body_hash", "")) for one in done]
 
     def _late(self, delivery: Delivery, started: int) -> None:
         """Measure how late a call begins."""
@@ -539,7 +571,7 @@ class Calls:
         )
 
     async def _send(self, partition: int, members: Sequence[Member], adapter: ChannelAdapter) -> Outcome:
-        delivery, message = members[0].delivery, self._said(partition, members)
+        delivery, message = members[0].delivery, self._said(_Stored(self._store(), partition), members)
         bounce = ""
         # The address names all of its record: where some were left out, nothing that comes back must be told to them.
         whole = len(members) == members[0].of
@@ -561,12 +593,12 @@ class Calls:
             return replace(outcome, cost_micros=self._cost(delivery, message, adapter, send) or 0)
         return outcome
 
-    def _said(self, partition: int, members: Sequence[Member]) -> Message:
+    def _said(self, rows: Rows, members: Sequence[Member]) -> Message:
         """Return what is said: of several who are left by now, all of them in one message."""
         first, work = members[0].delivery, self._work
         if len(members) == 1:
             return members[0].message
-        raw = self._store().get_rows(partition, [ids.profile_key(first.recipient_id)])[0]
+        raw = rows.get(ids.profile_key(first.recipient_id))
         profile = profiles.known(raw[index.HEADER.size :]) if raw is not None else RecipientProfile()
         several = [(one.delivery, one.message) for one in members]
         category = work.categories.of(first.category)
@@ -595,11 +627,9 @@ class Calls:
                     continue
                 # The ask may have been renewed while the call went on; core knows the attempt by the last one.
                 answer = replace(answer, ask=max(answer.ask, row.ask))
-                # Nobody looks for one of several: the words that were sent are not its own.
-                address = "" if one.delivery.digest else ended.address
-                answer = self._doubted(row, one.key, answer, address, one.delivery.deadline)
+                answer = self._doubted(row, one.key, answer, ended.address, one.delivery.deadline)
                 emits.append(work.answered(answer))
-                row = deliveries.ended(row, one.delivery.attempt, answer, now)
+                row = deliveries.ended(row, one.delivery.attempt, answer, now, body_hash=one.body_hash)
                 if deliveries.owes_withdrawal(row):
                     emits.append(work.answered(deliveries.withdrawn(row, one.delivery.correlation_id, now)))
                 rows[one.key] = work.remembered(row, now)
@@ -622,7 +652,7 @@ class Calls:
             askable = traced and self.lookups.adapter(answer.channel, answer.provider) is not None
             return lookup.told(answer, askable=askable, deadline=deadline)
         if traced and answer.provider_id:
-            self.lookups.took(key, answer.provider_id)
+            self.lookups.took(answer.digest.encode() or key, answer.provider_id)
         return answer
 
     def _looked(self, looked: Looked) -> Job:
@@ -639,7 +669,8 @@ class Calls:
             if looked.found is None:
                 not_found = replace(answer, reason=lookup.NOT_FOUND, detail="", code="")
                 return Decision({}, (work.answered(not_found),))
-            work.meter.outcome(row.channel, looked.provider, OutcomeKind.ACCEPTED)
+            if looked.counts:
+                work.meter.outcome(row.channel, looked.provider, OutcomeKind.ACCEPTED)
             answer = replace(
                 answer,
                 outcome=OutcomeKind.ACCEPTED,
@@ -671,7 +702,8 @@ class Calls:
         # Nobody is asked about somebody who wants to be forgotten.
         if address and not (profile is not None and profile.erased):
             partition = partition_of((row.recipient_id or row.reminder_id).encode(), work.partitions)
-            doubt = Doubt(partition, key, row, attempt, address, _others(view, key, row))
+            others, counts = _others(view, key, row, attempt)
+            doubt = Doubt(partition, key, row, attempt, address, others, counts)
             after = (lambda: self.lookups.begin(doubt),)
         return Decision({key: work.remembered(lookup.looked(row, attempt), now)}, after=after)
 
@@ -791,6 +823,18 @@ class Calls:
         await self.lookups.drain(0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The rows of a partition as they stand in the store."""
+
+    store: Store
+    partition: int
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+        return self.store.get_rows(self.partition, [key])[0]
+
+
 class _Looks:
     """The last looks at those who go in one message: who may still go, and why the others may not."""
 
@@ -828,20 +872,22 @@ class _Looks:
         return done
 
 
-def _others(view: View, key: bytes, row: RecipientDelivery) -> frozenset[str]:
+def _others(view: View, key: bytes, row: RecipientDelivery, attempt: Attempt) -> tuple[frozenset[str], bool]:
     """Return the provider's ids of a recipient's other messages, as their rows have them: whoever took over the
-    partition knows them by nothing else."""
-    prefix = f"d/{ids.owner(row.recipient_id, row.reminder_id)}/".encode()
+    partition knows them by nothing else. And whether no other delivery in the same message comes before this one, so
+    that the message is counted with it."""
+    digest = attempt.outcome.digest if attempt.outcome is not None else ""
     found: set[str] = set()
-    for other, raw in view.scan(prefix, prefix, OTHERS):
+    first = True
+    for other, theirs in rows_of(view, row.recipient_id, row.reminder_id):
         if other == key:
             continue
-        try:
-            attempts = codec.decode(RecipientDelivery, raw[index.HEADER.size :]).attempts
-        except Undecodable:
-            continue
-        found.update(a.outcome.provider_id for a in attempts if a.outcome is not None and a.outcome.provider_id)
-    return frozenset(found)
+        for said in (a.outcome for a in theirs.attempts if a.outcome is not None):
+            if digest and said.digest == digest:
+                first = first and key < other
+            elif said.provider_id:
+                found.add(said.provider_id)
+    return frozenset(found), first
 
 
 def _among(detail: str, count: int) -> str:

@@ -35,19 +35,21 @@ KEPT = 10_000
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What came of a look, on its way to the partition's worker. ``found`` None: its provider has nothing of it, and
-    this was the last look. ``cost_micros``: what a message that was found costs."""
+    this was the last look. ``cost_micros``: what a message that was found costs. ``counts``: whether it is counted with
+    this delivery: of several in one message it is with one."""
 
     key: bytes
     attempt: int
     found: Listed | None
     provider: str
     cost_micros: int = 0
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """An attempt whose provider is to be asked. ``others``: the provider's ids of the recipient's other messages, by
-    their rows."""
+    their rows. ``counts``: whether the message is counted with this delivery, where it is of several."""
 
     partition: int
     key: bytes
@@ -55,6 +57,22 @@ class Doubt:
     attempt: Attempt
     address: str = field(repr=False)
     others: frozenset[str] = frozenset()
+    counts: bool = True
+
+    @property
+    def digest(self) -> str:
+        """The message that it was in with others, empty for one that went alone."""
+        return self.attempt.outcome.digest if self.attempt.outcome is not None else ""
+
+    @property
+    def message(self) -> bytes:
+        """What the message at the provider is known by here: its delivery, or the digest that it is."""
+        return self.digest.encode() or self.key
+
+    @property
+    def look(self) -> tuple[str, int, int]:
+        """What the looks at the deliveries of one call have in common: the digest, when it was in doubt, the number."""
+        return self.digest, self.attempt.at, self.attempt.looks
 
 
 class Lookups:
@@ -75,15 +93,17 @@ class Lookups:
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._addresses: OrderedDict[bytes, str] = OrderedDict()
-        #: The provider's ids of messages whose deliveries are known.
+        #: The provider's ids of messages of which it is known whose they are.
         self._known: OrderedDict[str, bytes] = OrderedDict()
+        #: Doubts of one message that wait for their turn (``Doubt.look``): one answer does for all.
+        self._waiting: dict[tuple[str, int, int], list[Doubt]] = {}
 
     # -- what is remembered
 
-    def took(self, key: bytes, provider_id: str) -> None:
-        """Note which delivery a message at the provider is of."""
+    def took(self, message: bytes, provider_id: str) -> None:
+        """Note whose a message at the provider is: a delivery's, or that of several (``Doubt.message``)."""
         if provider_id:
-            _keep(self._known, provider_id, key)
+            _keep(self._known, provider_id, message)
 
     def doubted(self, key: bytes, address: str) -> None:
         """Note to which address a message in doubt went."""
@@ -112,10 +132,15 @@ class Lookups:
     # -- looks
 
     def begin(self, doubt: Doubt) -> None:
-        """Begin a look."""
+        """Begin a look, or join the one that waits for its turn about the same message."""
+        if doubt.digest and doubt.look in self._waiting:
+            self._waiting[doubt.look].append(doubt)
+            return
         if len(self._tasks) >= MOST:
             log.warning("a provider is not asked about a doubt now: too many wait")
             return
+        if doubt.digest:
+            self._waiting[doubt.look] = [doubt]
         task = asyncio.create_task(self._look(doubt))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -126,14 +151,14 @@ class Lookups:
             await asyncio.wait(set(self._tasks), timeout=limit_s)
         for task in set(self._tasks):
             task.cancel()
+        self._waiting.clear()
 
     async def _look(self, doubt: Doubt) -> None:
         said = doubt.attempt.outcome
         adapter = self.adapter(doubt.row.channel, said.provider if said is not None else "")
-        if adapter is None:
-            return
         async with self._turn:
-            if self._shut(doubt.row.channel, adapter):
+            doubts = self._waiting.pop(doubt.look, [doubt])
+            if adapter is None or self._shut(doubt.row.channel, adapter):
                 return
             if self._moot(doubt.partition, doubt.row.recipient_id):
                 # Since the look was planned.
@@ -143,8 +168,13 @@ class Lookups:
         if isinstance(listed, Outcome):
             log.info("a doubt could not be looked up", extra={"provider": adapter.name, "reason": listed.reason})
             return
-        delivery = doubt.key.decode("utf-8", "replace")
-        others = doubt.others.union(sid for sid, key in self._known.items() if key != doubt.key)
+        for one in doubts:
+            self._told(adapter, one, listed)
+
+    def _told(self, adapter: Reconciling, doubt: Doubt, listed: tuple[Listed, ...]) -> None:
+        """Tell the partition's worker what a provider's list says of a doubt."""
+        said, delivery = doubt.attempt.outcome, doubt.key.decode("utf-8", "replace")
+        others = doubt.others.union(sid for sid, whose in self._known.items() if whose != doubt.message)
         found = lookup.found(
             listed,
             doubt.attempt.body_hash,
@@ -153,12 +183,13 @@ class Lookups:
         )
         sure = isinstance(found, Listed)
         log.info("a doubt was looked up", extra={"provider": adapter.name, "found": sure, "listed": len(listed)})
+        attempt = doubt.attempt.attempt
         if isinstance(found, Listed):
-            self.took(doubt.key, found.provider_id)
-            cost = self._cost(adapter, doubt, found)
-            self._give(doubt.partition, Looked(doubt.key, doubt.attempt.attempt, found, adapter.name, cost))
+            self.took(doubt.message, found.provider_id)
+            cost = self._cost(adapter, doubt, found) if doubt.counts else 0
+            self._give(doubt.partition, Looked(doubt.key, attempt, found, adapter.name, cost, counts=doubt.counts))
         elif found is None and lookup.last(doubt.attempt) and said is not None and said.provider:
-            self._give(doubt.partition, Looked(doubt.key, doubt.attempt.attempt, None, adapter.name))
+            self._give(doubt.partition, Looked(doubt.key, attempt, None, adapter.name))
 
     def _cost(self, adapter: Reconciling, doubt: Doubt, found: Listed) -> int:
         """Return what a message that was found costs, in micros; 0 where nobody knows."""

@@ -112,6 +112,13 @@ OUTCOMES = MetricSpec(
     "Attempts that have ended, by how.",
     ("channel", "provider", "outcome"),
 )
+DIGEST_MEMBERS = MetricSpec(
+    "notifications_digest_members",
+    MetricKind.HISTOGRAM,
+    "Reminders in one message, of the calls for digests; one where the others were over before the call.",
+    ("channel",),
+    (1, 2, 3, 5, 10, 20, 50),
+)
 UNKNOWN_CODES = MetricSpec(
     "notifications_unknown_codes_total",
     MetricKind.COUNTER,
@@ -221,6 +228,7 @@ METRICS: tuple[MetricSpec, ...] = (
     DUE,
     LATENESS,
     OUTCOMES,
+    DIGEST_MEMBERS,
     UNKNOWN_CODES,
     CALL,
     IN_FLIGHT,
@@ -285,6 +293,7 @@ class Meter:
         self._due = self._gauge(DUE)
         self._lateness = self._histogram(LATENESS)
         self._outcomes = self._counter(OUTCOMES)
+        self._digest_members = self._histogram(DIGEST_MEMBERS)
         self._unknown_codes = self._counter(UNKNOWN_CODES)
         self._call = self._histogram(CALL)
         self._in_flight = self._gauge(IN_FLIGHT)
@@ -366,6 +375,10 @@ class Meter:
             if len(self._outcome_children) < 1000:
                 self._outcome_children[channel, provider, outcome] = child
         child.inc()
+
+    def digest(self, channel: Channel, members: int) -> None:
+        """Record how many reminders a digest holds whose call begins."""
+        self._digest_members.labels(channel.value).observe(members)
 
     def unknown_code(self, channel: Channel, provider: str) -> None:
         """Count a refusal whose code no table knows."""

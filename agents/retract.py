@@ -9,12 +9,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from agents import kept
 from agents.delivery import Delivering
 from agents.ports import NOTHING, Decision, Inbound, Job, Out, View
 from agents.unit_of_work import raised_at
 from channels.base import ChannelAdapter, Outcome, Retracting, Send
 from schemas import ids
 from schemas.names import AnswerKind, AttemptState, Channel, OutcomeKind
+from schemas.quick import replace
 from schemas.records import Attempt, DeliveryAnswer, DeliveryRequest, RecipientDelivery
 from schemas.sealing import Unopened
 from tables import retraction
@@ -37,13 +39,15 @@ MAX_DEVICES = 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message that is out."""
+    """One message that is out. ``others``: the provider's word for the deliveries that went in it beside the one that
+    core asks about."""
 
     request: DeliveryRequest
     delivery: str
     adapter: Retracting
     said: DeliveryAnswer
     devices: tuple[str, ...]
+    others: tuple[DeliveryAnswer, ...] = ()
 
 
 class Retractions:
@@ -70,21 +74,32 @@ class Retractions:
         def run(view: View, now: int) -> Decision:
             row = work.delivery(view, key)
             said = _taken(row, now) if row is not None else None
-            adapter = self._adapter(said) if said is not None else None
-            if said is None or adapter is None or self._held(said.channel, said.provider):
+            if row is None or said is None:
                 return NOTHING
+            rows: dict[bytes, bytes | None] = {}
+            others: tuple[DeliveryAnswer, ...] = ()
+            if said.digest:
+                # Its row remembers it until the last one in the same message is over, too.
+                rows[key] = work.remembered(replace(row, unwanted_at=now), now)
+                found = _beside(view, key, row, said.digest, now - work.retention_ms)
+                if found is None:
+                    return Decision(rows)
+                others = found
+            adapter = self._adapter(said)
+            if adapter is None or self._held(said.channel, said.provider):
+                return Decision(rows)
             devices: tuple[str, ...] = ()
             if said.channel is Channel.PUSH:
                 try:
                     profile = work.profile(view, request.recipient_id)
                 except Unopened:
-                    return NOTHING
+                    return Decision(rows)
                 contacts = profile.contacts if profile is not None else ()
                 devices = tuple(c.address for c in contacts if c.channel is Channel.PUSH)[:MAX_DEVICES]
                 if not devices:
-                    return NOTHING
-            out = Message(request, delivery, adapter, said, devices)
-            return Decision({}, (), after=(lambda: self.begin(out),))
+                    return Decision(rows)
+            out = Message(request, delivery, adapter, said, devices, others)
+            return Decision(rows, (), after=(lambda: self.begin(out),))
 
         keys = (key, ids.profile_key(request.recipient_id)) if request.recipient_id else (key,)
         return Job(keys, run, record)
@@ -134,6 +149,7 @@ class Retractions:
                 request.occurrence,
                 request.round,
                 request.step,
+                digest=out.said.digest,
                 outcome=outcome.kind,
                 reason=outcome.reason,
                 channel=out.said.channel,
@@ -142,8 +158,23 @@ class Retractions:
                 ended_at=self._work.clock(),
                 correlation_id=request.correlation_id,
             )
+            answers = [
+                answer,
+                *(
+                    replace(
+                        answer,
+                        reminder_id=other.reminder_id,
+                        delivery_id=other.delivery_id,
+                        occurrence=other.occurrence,
+                        round=other.round,
+                        step=other.step,
+                        correlation_id=other.correlation_id,
+                    )
+                    for other in out.others
+                ),
+            ]
             try:
-                await self._publish([self._work.answered(answer)])
+                await self._publish([self._work.answered(one) for one in answers])
             except Exception as exc:  # noqa: BLE001  # the units end the process where the brokers are gone
                 log.warning("what became of a retraction is not told: %s", raised_at(exc))
 
@@ -151,7 +182,7 @@ class Retractions:
         send = Send(
             channel=out.said.channel,
             address=out.devices[0] if out.devices else "",
-            token=ids.provider_token(out.delivery),
+            token=ids.provider_token(out.said.digest or out.delivery),
             attempt=out.said.attempt,
             created_ms=0,
             due_ms=0,
@@ -173,16 +204,34 @@ class Retractions:
 
 
 def _taken(row: RecipientDelivery, now: int) -> DeliveryAnswer | None:
-    """Return the provider's word that it took a delivery, None where it did not, or so long ago that it is out, or
-    where others went in the same message."""
+    """Return the provider's word that it took a delivery, None where it did not, or so long ago that it is out."""
     for attempt in reversed(row.attempts):
         said = attempt.outcome
         if attempt.state is AttemptState.ENDED and said is not None and said.outcome in _REACHED:
-            if said.digest:
-                # The others in the same message are to be read all the same.
-                return None
             return said if said.channel in retraction.CHANNELS and _recent(said.channel, attempt, now) else None
     return None
+
+
+def _beside(
+    view: View, key: bytes, row: RecipientDelivery, digest: str, since: int
+) -> tuple[DeliveryAnswer, ...] | None:
+    """Return the provider's word for the other deliveries that went in a message; None where one of them is still to be
+    read, or where nobody can know: there are more than are looked at, or the row of one that was taken before ``since``
+    (ms UTC) may have been purged."""
+    seen, others, taken_at = 0, [], 0
+    for other, theirs in kept.rows_of(view, row.recipient_id, row.reminder_id):
+        seen += 1
+        for attempt in theirs.attempts:
+            said = attempt.outcome
+            if said is None or said.digest != digest or said.outcome not in _REACHED:
+                continue
+            taken_at = max(taken_at, attempt.at)
+            if other == key:
+                continue
+            if not theirs.unwanted_at:
+                return None
+            others.append(said)
+    return tuple(others) if seen < kept.MOST and taken_at > since else None
 
 
 def _recent(channel: Channel, attempt: Attempt, now: int) -> bool:

@@ -454,7 +454,8 @@ class Attempt:
 class RecipientDelivery:
     """The body of a ``d/`` row: the asks, attempts and withdrawals of one delivery. Asks up to ``withdrawn`` are dead.
     ``template``: the version of the template that its attempts are rendered with. ``digest_due``: until when it waited
-    for others, ms UTC; ``digest``: the message that it was last put into with them."""
+    for others, ms UTC; ``digest``: the message that it was last put into with them; ``unwanted_at``: when core asked to
+    take it back, ms UTC, 0: it did not."""
 
     reminder_id: str
     recipient_id: str
@@ -469,6 +470,7 @@ class RecipientDelivery:
     template: str = ""
     digest_due: int = 0
     digest: str = ""
+    unwanted_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,10 +147,13 @@ def started(
     return with_attempt(row, begun)
 
 
-def ended(row: RecipientDelivery, number: int, outcome: DeliveryAnswer, now: int) -> RecipientDelivery:
-    """Return the row with the attempt's outcome recorded."""
+def ended(
+    row: RecipientDelivery, number: int, outcome: DeliveryAnswer, now: int, *, body_hash: str = ""
+) -> RecipientDelivery:
+    """Return the row with the attempt's outcome recorded. ``body_hash``: of the words of its call, where they are not
+    those that are on record."""
     known = attempt_of(row, number) if outcome.outcome is OutcomeKind.MAYBE_SENT else None
-    body_hash, to_hash = (known.body_hash, known.to_hash) if known is not None else ("", "")
+    body_hash, to_hash = (body_hash or known.body_hash, known.to_hash) if known is not None else ("", "")
     return with_attempt(row, Attempt(number, AttemptState.ENDED, now, 0, outcome, body_hash, to_hash))
 
 

@@ -86,9 +86,28 @@ class Doubted:
         await self.word()
         return key
 
-    def look(self, key: bytes, number: int = 0) -> None:
+    async def call_together(self, *rids: str, withdrawn: str = "") -> list[bytes]:
+        """Let several go in one message. ``withdrawn``: one that is taken back once they are on record."""
+        self.gate.now = self.work.clock()
+        sent = [one for one, _ in (self.gate.ask(rid, channel=Channel.SMS) for rid in rids) if one is not None]
+        keys = [ids.delivery_key("anna", one.reminder_id, one.delivery_id) for one in sent]
+        digest = ids.digest_id(one.delivery_id for one in sent)
+        first, *others = [replace(one, digest=digest) for one in sent]
+        out = codec.encode(replace(first, together=tuple(codec.encode(one) for one in others)))
+        record = Record("notifications.sms", PARTITION, 0, b"anna", out, self.work.clock() / 1000)
+        self.apply(self.calls.read(self.work, record))  # type: ignore[arg-type]
+        if withdrawn:
+            key = keys[rids.index(withdrawn)]
+            row = self.work.delivery(self.gate.view, key)
+            assert row is not None
+            self.gate.view[key] = self.store.rows[key] = self.work.written(replace(row, withdrawn=row.ask), 0)
+        await self.word()
+        return keys
+
+    def look(self, *keys: bytes, number: int = 0) -> None:
         self.late = LOOKS_MS[number] + 1_000
-        self.apply(self.calls.fired(key))
+        for key in keys:
+            self.apply(self.calls.fired(key))
 
 
 @asynccontextmanager
@@ -138,7 +157,7 @@ async def test_what_is_not_there_is_said_after_the_last_look_alone() -> None:
         key = await d.call()
         server.messages.clear()
         for number in range(3):
-            d.look(key, number)
+            d.look(key, number=number)
             if number < 2:
                 await d.calls.lookups.drain(20)
                 assert d.given == []
@@ -159,8 +178,8 @@ async def test_a_message_of_another_delivery_is_not_taken_for_it_and_a_hold_is_r
         await d.calls.lookups.drain(20)
         assert server.lists == 0
         d.held = False
-        d.look(key, 2)
-        d.look(key, 2)
+        d.look(key, number=2)
+        d.look(key, number=2)
         await d.word()
         assert d.answers[-1].reason == "not_at_provider", "the same words, but known to be the first one's"
 
@@ -184,7 +203,7 @@ async def test_other_words_to_the_same_number_are_not_taken_for_it() -> None:
         key = await d.call()
         server.messages[0]["body"] = "Other words"
         for number in range(3):
-            d.look(key, number)
+            d.look(key, number=number)
         await d.calls.lookups.drain(20)
         assert d.given == [], "it may be that its provider has changed the words: nobody can tell"
         assert d.calls.lookups.hashed("k", "Title: Text") == d.calls.lookups.hashed("k", "Title:\n Text ")
@@ -210,3 +229,70 @@ async def test_nobody_is_asked_about_somebody_who_is_erased_while_the_look_waits
         d.store.rows[ids.profile_key("anna")] = d.work.kept("anna", RecipientProfile(erased=True))
         await d.calls.lookups.drain(20)
         assert server.lists == 0
+
+
+async def test_a_digest_in_doubt_is_found_by_one_look_and_told_to_each() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        keys = await d.call_together("a", "b", "c")
+        assert {a.outcome for a in d.answers} == {OutcomeKind.MAYBE_SENT}
+        assert all(a.not_before == a.ended_at + SETTLED_MS for a in d.answers)
+        d.answers.clear()
+        d.look(*keys)
+        for _ in keys:
+            await d.word()
+        assert [a.reminder_id for a in d.answers] == ["a", "b", "c"]
+        assert {a.reason for a in d.answers} == {"found_at_provider"}
+        assert len({a.provider_id for a in d.answers}) == 1
+        assert {bool(a.digest) for a in d.answers} == {True}
+        assert [a.cost_micros > 0 for a in d.answers].count(True) == 1, "a message costs once, whoever is in it"
+        assert (server.lists, len(server.taken)) == (1, 1)
+
+
+async def test_each_in_a_digest_is_found_by_a_worker_that_takes_over_amid_the_looks() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        keys = await d.call_together("a", "b")
+        d.answers.clear()
+        for key in reversed(keys):
+            d.calls = d.made()
+            d.look(key)
+            await d.word()
+        assert [(a.reminder_id, a.reason) for a in d.answers] == [
+            ("b", "found_at_provider"),
+            ("a", "found_at_provider"),
+        ]
+        assert [a.cost_micros > 0 for a in d.answers].count(True) == 1
+
+
+async def test_a_digest_of_which_some_were_left_out_is_looked_for_by_what_was_sent() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        keys = await d.call_together("a", "b", "c", withdrawn="b")
+        assert sorted(a.reminder_id for a in d.answers if a.outcome is OutcomeKind.MAYBE_SENT) == ["a", "c"]
+        d.answers.clear()
+        d.look(keys[0], keys[2])
+        await d.word()
+        await d.word()
+        assert [(a.reminder_id, a.reason) for a in d.answers] == [
+            ("a", "found_at_provider"),
+            ("c", "found_at_provider"),
+        ]
+
+
+async def test_a_digest_that_is_not_there_is_said_to_each_after_the_last_look() -> None:
+    async with desk() as (d, server):
+        server.say(PHONE.address, Cut())
+        keys = await d.call_together("a", "b")
+        server.messages.clear()
+        d.answers.clear()
+        for number in range(3):
+            d.look(*keys, number=number)
+            await d.calls.lookups.drain(20)
+        await d.word()
+        await d.word()
+        assert [(a.reminder_id, a.reason) for a in d.answers] == [
+            ("a", "not_at_provider"),
+            ("b", "not_at_provider"),
+        ]
+        assert server.lists == 3

@@ -20,7 +20,6 @@ from tests.agents.test_gate import View
 NOW = 1_796_083_200_000
 HOUR = 3_600_000
 DELIVERY = ids.delivery_id("r1", "@1/PT0S", 0, 0)
-KEY = ids.delivery_key("anna", "r1", DELIVERY)
 PHONES = tuple(Contact(Channel.PUSH, f"device-{n}") for n in (1, 2))
 
 
@@ -66,29 +65,37 @@ class Stage:
         self.told.extend(codec.decode(DeliveryAnswer, out.value or b"") for out in outs)
 
     def taken(
-        self, channel: Channel, at: int = NOW, outcome: OutcomeKind = OutcomeKind.ACCEPTED, digest: str = ""
+        self,
+        channel: Channel,
+        at: int = NOW,
+        outcome: OutcomeKind = OutcomeKind.ACCEPTED,
+        digest: str = "",
+        rid: str = "r1",
     ) -> None:
         """Let a delivery have been taken by the provider."""
+        delivery = ids.delivery_id(rid, "@1/PT0S", 0, 0)
         said = DeliveryAnswer(
             AnswerKind.OUTCOME,
-            "r1",
-            DELIVERY,
+            rid,
+            delivery,
             outcome=outcome,
             channel=channel,
             provider="fake",
             provider_id="SM1",
             digest=digest,
+            correlation_id=f"asked-{rid}",
         )
         row = RecipientDelivery(
-            "r1", "anna", "@1/PT0S", 0, 0, 1, attempts=(Attempt(1, AttemptState.ENDED, at, 0, said),)
+            rid, "anna", "@1/PT0S", 0, 0, 1, attempts=(Attempt(1, AttemptState.ENDED, at, 0, said),)
         )
-        self.view[KEY] = self.work.written(row, 0)
+        self.view[ids.delivery_key("anna", rid, delivery)] = self.work.written(row, 0)
 
-    async def retract(self) -> None:
-        request = DeliveryRequest(RequestKind.RETRACT, "r1", "anna", occurrence="@1/PT0S", correlation_id="c1")
+    async def retract(self, rid: str = "r1") -> None:
+        request = DeliveryRequest(RequestKind.RETRACT, rid, "anna", occurrence="@1/PT0S", correlation_id="c1")
         record: Any = SimpleNamespace(topic="requests", partition=0, offset=0, value=codec.encode(request))
         decision = gate.read_request(self.work, record, self.retractions.job).run(self.view, NOW)
-        assert (decision.rows, decision.emits) == ({}, ())
+        assert decision.emits == ()
+        self.view.update(decision.rows)
         for begin in decision.after:
             begin()
         await self.retractions.drain(30)
@@ -133,9 +140,36 @@ async def test_nobody_is_called_for_what_is_not_out() -> None:
     await stage.retract()
     stage.taken(Channel.EMAIL)
     await stage.retract()
-    stage.taken(Channel.SMS, digest="digest:1")  # the others in it are to be read
-    await stage.retract()
     held = Stage(Channel.SMS, held=True)
     held.taken(Channel.SMS)
     await held.retract()
     assert (stage.provider.asked, stage.told, held.provider.asked) == ([], [], [])
+
+
+async def test_a_digest_is_taken_back_once_the_last_one_in_it_is_over() -> None:
+    stage = Stage(Channel.PUSH)
+    for rid in ("r1", "r2", "r3"):
+        stage.taken(Channel.PUSH, NOW - HOUR, digest="digest:1", rid=rid)
+    stage.taken(Channel.PUSH, NOW - HOUR, digest="digest:2", rid="r4")
+    for rid in ("r1", "r3", "r1"):
+        await stage.retract(rid)
+        assert stage.provider.asked == [], "the others in it are still to be read"
+    await stage.retract("r2")
+    ((send, _),) = stage.provider.asked
+    assert send.token == ids.provider_token("digest:1"), "the name that its provider knows it by"
+    assert {told.reminder_id: (told.delivery_id, told.correlation_id) for told in stage.told} == {
+        "r1": (DELIVERY, "asked-r1"),
+        "r2": (ids.delivery_id("r2", "@1/PT0S", 0, 0), "c1"),
+        "r3": (ids.delivery_id("r3", "@1/PT0S", 0, 0), "asked-r3"),
+    }
+    assert {told.outcome for told in stage.told} == {OutcomeKind.ACCEPTED}
+
+
+async def test_a_digest_stays_where_nobody_can_know_who_was_in_it() -> None:
+    stage = Stage(Channel.PUSH)
+    stage.taken(Channel.PUSH, NOW - 7 * 24 * HOUR, digest="digest:1")  # the row of another one may be purged
+    await stage.retract()
+    assert stage.provider.asked == []
+    stage.taken(Channel.PUSH, NOW - 7 * 24 * HOUR + 1, digest="digest:1")
+    await stage.retract()
+    assert len(stage.provider.asked) == 1
