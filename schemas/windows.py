@@ -7,7 +7,7 @@ jump over is not there.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 EVERY_DAY = frozenset(range(7))
 _DAY = 24 * 60
+_DAY_MS = _DAY * 60_000
+_UTC = ZoneInfo("Etc/UTC")
 _TEXT = re.compile(r"(?:([A-Za-z]{2}(?:\s*[,-]\s*[A-Za-z]{2})*)\s+)?(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})")
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -102,7 +104,22 @@ def opens(windows: Sequence[Window], zone: ZoneInfo, at_ms: int) -> int | None:
     )
     # A start that clocks jump over is reached when they have jumped; then it may be over.
     reached = (_reached(start, zone, at_ms) for start in starts)
-    return next((at for at in reached if at >= at_ms and within(windows, zone, at)), None)
+    found = next((at for at in reached if at >= at_ms and within(windows, zone, at)), None)
+    again = next((at for at in _set_back(zone, at_ms) if within(windows, zone, at)), None)
+    return again if again is not None and (found is None or again < found) else found
+
+
+def _set_back(zone: ZoneInfo, at_ms: int) -> Iterator[int]:
+    """Yield the instants of the next two weeks (ms UTC) at which clocks are set back: what was over may be again."""
+    for day in range(14):
+        before, behind = at_ms + day * _DAY_MS, at_ms + (day + 1) * _DAY_MS
+        offset = _local(zone, before) - _local(_UTC, before)
+        if _local(zone, behind) - _local(_UTC, behind) < offset:
+            while behind - before > 1:
+                middle = (before + behind) // 2
+                stays = _local(zone, middle) - _local(_UTC, middle) == offset
+                before, behind = (middle, behind) if stays else (before, middle)
+            yield behind
 
 
 @lru_cache(maxsize=1024)

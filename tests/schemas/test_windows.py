@@ -71,6 +71,18 @@ def test_until_when_it_is_quiet(zone: str, text: str, at: str, until: str | None
     assert windows.within([window], ZoneInfo(zone), ms(at)) is (until is not None)
 
 
+@pytest.mark.parametrize("text", ["09:00-17:00", "17:00-09:00"])
+def test_a_window_has_its_start_and_not_its_end(text: str) -> None:
+    window = parse(text)
+    assert window is not None
+    nine, five = ms("2026-06-01T09:00"), ms("2026-06-01T17:00")
+    day = window.start < window.end
+    assert windows.within([window], ZoneInfo("Etc/UTC"), nine) is day
+    assert windows.within([window], ZoneInfo("Etc/UTC"), nine - 1) is not day
+    assert windows.within([window], ZoneInfo("Etc/UTC"), five) is not day
+    assert windows.within([window], ZoneInfo("Etc/UTC"), five - 1) is day
+
+
 _WINDOWS = st.builds(
     Window,
     st.integers(0, 1439),
@@ -85,6 +97,16 @@ _CHANGES = [
     ("America/Havana", "2026-03-08T05:00"),
     ("America/Asuncion", "2024-03-24T03:00"),
 ]
+
+
+def test_a_window_opens_again_where_clocks_are_set_back_into_it() -> None:
+    """On Lord Howe the half hour from 01:30 is shown twice on 5 April 2026."""
+    window = parse("00:00-01:31")
+    assert window is not None
+    over, again = ms("2026-04-04T14:59"), ms("2026-04-04T15:00")
+    zone = ZoneInfo("Australia/Lord_Howe")
+    assert windows.opens([window], zone, over) == again
+    assert windows.opens([window], zone, again + MINUTE) == ms("2026-04-05T13:30")
 
 
 @settings(max_examples=times(60), deadline=None)
