@@ -9,11 +9,11 @@ CODE := $(wildcard app agents tables channels schemas deploy bench tests)
 TYPED := $(foreach folder,app agents tables channels schemas deploy bench tests/sandbox,$(if $(wildcard $(folder)/*.py),$(folder)))
 # Without what opens sockets, but with what compares pages and tables with the code.
 COMPARED := openapi reasons topics config teams meter
-FAST := $(wildcard tests/rules tests/schemas tests/agents tests/cases tests/docs) \
+FAST := $(wildcard tests/rules tests/schemas tests/agents tests/cases tests/docs tests/mutants) \
 	$(wildcard $(foreach name,$(COMPARED),tests/*/test_$(name).py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test interop check format bench canary lock clean
+.PHONY: help setup run stop test interop check format bench canary mutants lock clean
 
 help: ## show this
 	@echo "A reminder service on Kafka. The two commands to know: make run, make test"
@@ -61,6 +61,9 @@ bench: setup ## the figures, as ratios taken in one run
 canary: setup ## personal data in every field, through every channel and failure: none may be found where none belongs
 	@$(PY) -m deploy.dev.broker fetch
 	@$(PY) -m pytest -q tests/kafka/test_canary.py tests/kafka/test_forget.py tests/kafka/test_retention.py $(ARGS)
+
+mutants: setup ## faults planted in a copy of the code, each of which some test must notice; minutes
+	@nice $(PY) -m tests.mutants $(ARGS)
 
 lock: setup ## write the lock files anew after a change of pyproject.toml (UPGRADE=-U for new versions)
 	@$(PY) -m deploy.dev.lock $(UPGRADE)

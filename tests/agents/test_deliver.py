@@ -113,13 +113,14 @@ class Desk:
         self.now = 1000
         self.store = MemoryStore()
         self.given: list[Any] = []
+        self.fenced: list[tuple[str, int]] = []
         control: Any = SimpleNamespace(fresh=lambda: True, holding=lambda subject: None)
         self.calls = Calls(
             work,
             store=lambda: self.store,
             publish=lambda records: asyncio.sleep(0),
             owns=lambda partition: True,
-            fence=lambda where: None,
+            fence=lambda where: self.fenced.append((where, len(self.sent))),
             observer=Watch(),
             control=control,
             fatal=lambda why, exc: self.given.append(exc),
@@ -161,6 +162,26 @@ async def test_who_is_not_on_the_list_is_not_called_though_a_gate_let_it_pass() 
     answer = await desk.call("tester@staging.example")
     assert answer.outcome is OutcomeKind.ACCEPTED
     assert len(desk.sent) == 1
+
+
+async def test_the_fence_is_asked_right_before_the_call() -> None:
+    desk = Desk()
+    await desk.call("someone@people.example")
+    assert desk.fenced == [("call", 0)]
+    assert len(desk.sent) == 1
+
+
+async def test_a_call_that_is_cut_short_is_a_doubt() -> None:
+    desk = Desk()
+    never = asyncio.Event()
+
+    async def hang(message: Send) -> Outcome:
+        await never.wait()
+        raise AssertionError("unreachable")
+
+    desk.adapter.send, desk.adapter.call_timeout_s = hang, 0.01
+    answer = await desk.call("someone@people.example")
+    assert (answer.outcome, answer.reason, answer.spent) == (OutcomeKind.MAYBE_SENT, "call_timeout", True)
 
 
 async def test_a_channel_is_told_the_language_of_the_words() -> None:

@@ -15,3 +15,5 @@ def test_the_hash_is_kafkas(key: bytes) -> None:
 def test_a_negative_hash_loses_its_sign() -> None:
     key = next(b"%d" % n for n in range(100) if reference(b"%d" % n) >> 31)
     assert partition_of(key, 8) == (reference(key) & 0x7FFFFFFF) % 8
+    # Of a number of partitions that is no power of two the sign decides, too.
+    assert partition_of(key, 24) == (reference(key) & 0x7FFFFFFF) % 24 != reference(key) % 24
