@@ -656,8 +656,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "sealed for no place",
         "schemas/sealing.py",
-        '    return b"\\0".join((place.encode(), name.encode(), str(key_id).encode()))\n',
-        '    return b"\\0".join((name.encode(), str(key_id).encode()))\n',
+        '    return f"{place}\\0{name}\\0{key_id}".encode()\n',
+        '    return f"{name}\\0{key_id}".encode()\n',
         "tests/schemas/test_sealing.py::test_it_cannot_be_moved",
         "a content can be moved into another reminder",
     ),
