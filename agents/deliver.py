@@ -21,7 +21,7 @@ from agents.meter import Stage
 from agents.pacing import Pacing
 from agents.ports import NOTHING, Check, Command, Decision, Inbound, Job, Out, Store, View, Word
 from agents.publisher import partition_of
-from agents.routes import Affordable, Routes
+from agents.routes import Affordable, Routes, uncounted
 from agents.suppressions import BOUNCED, STOP
 from agents.unit_of_work import Observer, raised_at
 from channels.base import ChannelAdapter, Metered, Outcome, Reconciling, Send
@@ -378,7 +378,8 @@ class Calls:
         log.info(
             "called", extra=context | {"outcome": outcome.kind.value, "reason": outcome.reason, "code": outcome.code}
         )
-        first, *others = self._traced_anew(partition, members, looks, looks.ended(outcome, started, ended, work.prices))
+        done = looks.ended(uncounted(admitted, outcome), started, ended, work.prices)
+        first, *others = self._traced_anew(partition, members, looks, done)
         self._used[delivery.channel] -= 1
         # One who is left speaks for all: they have the address in common.
         told = self._told(looks.left[0].delivery, looks.left[0].message, outcome, ended)

@@ -15,6 +15,7 @@ from schemas.quick import replace
 from schemas.records import Delivery, ProviderDay
 from tables import circuit, quota
 from tables import due as index
+from tables.circuit import Weight
 from tables.holds import Subject
 from tables.prices import TOO_DEAR
 
@@ -174,3 +175,15 @@ class Routes:
                 break
             before = f"{adapter.name} {outcome.reason}"
         return outcome
+
+
+def uncounted(admitted: Admitted, outcome: Outcome) -> Outcome:
+    """Return the outcome of a call as its delivery is to count it.
+
+    A probe is the circuit's wish: where the provider fails still, the delivery loses none of its attempts by it, or
+    the few that wait in a long outage would use theirs up one probe after the other.
+    """
+    failed = circuit.weigh(outcome.kind, outcome.reason, reached=outcome.reached) is Weight.BAD
+    if admitted.probe and failed and outcome.kind is OutcomeKind.DEFERRED:
+        return replace(outcome, reached=False)
+    return outcome

@@ -5,9 +5,10 @@ from typing import Any
 
 from agents.breakers import Admitted
 from agents.delivery import Delivering
-from agents.routes import Routes
+from agents.routes import Routes, uncounted
+from channels.base import Outcome
 from schemas import ids
-from schemas.names import Channel
+from schemas.names import Channel, OutcomeKind
 from schemas.records import Delivery
 from tables import due as index
 from tests.rules.life import DAY, T0
@@ -91,3 +92,18 @@ async def test_what_can_be_paid_for_only_where_todays_calls_are_over_waits_for_t
     admitted = await r.admitted(b"d", DELIVERY, ONE, only("two"))
     assert isinstance(admitted, Admitted)
     assert [one.name for one in admitted.adapters] == ["two"]
+
+
+def test_a_probe_that_fails_uses_up_no_attempt_and_all_else_counts_as_ever() -> None:
+    probing, usual = Admitted((ONE,), "email/one"), Admitted((ONE,))
+    failed = Outcome(OutcomeKind.DEFERRED, "unavailable", "one")
+    assert not uncounted(probing, failed).reached
+    assert uncounted(usual, failed) is failed
+    for other in (
+        Outcome(OutcomeKind.ACCEPTED, "ok", "one"),
+        # About this message alone.
+        Outcome(OutcomeKind.DEFERRED, "greylisted", "one"),
+        # It may have been sent, whoever wished for the call.
+        Outcome(OutcomeKind.MAYBE_SENT, "server_error", "one"),
+    ):
+        assert uncounted(probing, other) is other
