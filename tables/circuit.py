@@ -28,8 +28,8 @@ PAUSE_STEP_MS = 1000
 _OF_ONE_MESSAGE = frozenset({"country_refused"})
 #: Our own side was at its limit: that says nothing of a provider.
 _OURS = frozenset({"busy", "bug"})
-#: The provider failed, though it answered.
-_FAILED = frozenset({"server_error", "unavailable", "internal"})
+#: The provider failed, or turns everybody away (SMTP's 421, at whatever stage), though it answered.
+_FAILED = frozenset({"server_error", "unavailable", "internal", "service_unavailable"})
 
 
 class Phase(StrEnum):

@@ -150,15 +150,23 @@ def test_after_an_hour_everything_goes_once_at_the_rate_and_nothing_is_in_doubt(
     hours.run(hour())
 
 
-def test_the_few_that_wait_lose_no_attempt_by_the_probes_of_an_hour() -> None:
-    """FCM says 503: that is an answer, so that each call counts. Two probes a minute of two dozen messages would use up
-    five attempts of each."""
-    provider = dead_for_an_hour(Channel.PUSH, unavailable)
+def turned_away(channel: Channel) -> Outcome:
+    """Return what a mail server's 421 after RCPT comes to: it takes nothing from anybody."""
+    return _smtp(classify.smtp_reply(Phase.RCPT, 421, "4.3.2 closing"))
+
+
+@pytest.mark.parametrize(("channel", "says"), [(Channel.PUSH, unavailable), (Channel.EMAIL, turned_away)])
+def test_the_few_that_wait_lose_no_attempt_by_the_probes_of_an_hour(
+    channel: Channel, says: Callable[[Channel], Outcome]
+) -> None:
+    """It answers, so that each call counts. Two probes a minute of two dozen messages would use up five attempts of
+    each."""
+    provider = dead_for_an_hour(channel, says)
 
     async def hour() -> None:
-        place = Hours(adapters(provider, Channel.PUSH), workers=2, lease_ms=LEASE_MS)
+        place = Hours(adapters(provider, channel), workers=2, lease_ms=LEASE_MS)
         ids = [f"r{n}" for n in range(24)]
-        await place.send(*(event(rid, T0 + int((DIES + 60) * 1000), Channel.PUSH) for rid in ids))
+        await place.send(*(event(rid, T0 + int((DIES + 60) * 1000), channel) for rid in ids))
         await asyncio.sleep(BACK + 5 * MINUTE)
         assert Counter(place.state(rid) for rid in ids) == {State.SENT: len(ids)}
         assert set(provider.taken.values()) == {1}

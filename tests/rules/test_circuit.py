@@ -54,6 +54,7 @@ def test_what_one_recipient_or_one_message_is_refused_for_says_that_the_provider
         (OutcomeKind.DEFERRED, "rate_limited", True, Weight.GOOD),
         (OutcomeKind.DEFERRED, "unreachable", False, Weight.BAD),
         (OutcomeKind.DEFERRED, "unavailable", True, Weight.BAD),
+        (OutcomeKind.DEFERRED, "service_unavailable", True, Weight.BAD),
         (OutcomeKind.DEFERRED, "busy", False, Weight.NOTHING),
         (OutcomeKind.MAYBE_SENT, "no_answer", True, Weight.BAD),
         (OutcomeKind.MAYBE_SENT, "bug", True, Weight.NOTHING),
