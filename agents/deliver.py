@@ -14,7 +14,7 @@ from typing import Protocol
 from agents import digests, forgetting, gate, ways, wording
 from agents.breakers import Admitted, Breakers
 from agents.control import Control
-from agents.delivery import BUSY_MS, GRACE_MS, Delivering
+from agents.delivery import BUSY_MS, GRACE_MS, MOST_BUSY_MS, Delivering
 from agents.kept import rows_of
 from agents.lookups import Doubt, Looked, Lookups
 from agents.meter import Stage
@@ -53,6 +53,9 @@ _NOT_SENT = frozenset(
 
 #: With this reason a call is held whose provider has had all calls that it may have today.
 DAILY_QUOTA = "daily_quota"
+#: Of how many calls it is said how long they took of late.
+_OF_LATE = 8
+
 log = logging.getLogger(__name__)
 
 
@@ -157,6 +160,10 @@ class Calls:
         self._used: dict[Channel, int] = dict.fromkeys(work.adapters, 0)
         #: What goes on: when it began, by the loop's clock, its limit in seconds, and what it is.
         self._going_on: dict[bytes, tuple[float, float, str]] = {}
+        #: When each call of a channel began that goes on, the oldest first, and how long its calls took of late, both
+        #: by the loop's clock, in seconds.
+        self._begun_at: dict[Channel, dict[bytes, float]] = {channel: {} for channel in work.adapters}
+        self._took: dict[Channel, float] = dict.fromkeys(work.adapters, 0.0)
         self.lookups = Lookups(work, self._found_out, self._shut, self._moot)
         self.accepting = True
         self.given_up = False
@@ -232,8 +239,8 @@ class Calls:
             return held(DAILY_QUOTA, quota.next_day(now))
         if waits or not self._routes.paced(key, adapter):
             room = room_of(delivery.channel, LANES[delivery.priority])
-            if self.backlogs.parked(partition, room) >= work.room:
-                return held("busy", now + BUSY_MS)
+            if (waiting := self.backlogs.parked(partition, room)) >= work.room:
+                return held("busy", now + self._busy_ms(adapter, waiting))
             return Decision({}, park=room)
         until = now + int(work.call_limit_s(adapter) * 1000) + GRACE_MS
         begun: dict[bytes, bytes | None] = {}
@@ -250,6 +257,15 @@ class Calls:
         # Before the call, so that the fastest answer finds what it is about.
         asked = work.replies.asked(delivery, first.message.address, now) if work.replies is not None else ()
         return Decision({**begun, **counted}, asked, after=(begin,))
+
+    def _busy_ms(self, adapter: ChannelAdapter, waiting: int) -> int:
+        """Return for how long what finds its room full is to wait, in ms: until half of those before it have been
+        served, at the pace of late. Sooner it would find it full again, and write so each time."""
+        begun = next(iter(self._begun_at[adapter.channel].values()), None)
+        oldest_s = asyncio.get_running_loop().time() - begun if begun is not None else 0.0
+        took_s = max(self._took[adapter.channel], oldest_s)
+        served_ms = int(1000 * took_s * waiting / 2 / max(1, self._work.concurrency(adapter)))
+        return min(max(BUSY_MS, served_ms), MOST_BUSY_MS)
 
     def _too_dear(self, view: View, one: Member, row: RecipientDelivery, adapter: ChannelAdapter, now: int) -> Decision:
         """Return the decision on a message that costs more than it may by every provider of its channel."""
@@ -315,11 +331,17 @@ class Calls:
         key, delivery = members[0].key, members[0].delivery
         limit_s = self._work.call_limit_s(adapter) + GRACE_MS / 1000
         what = f"the call of {adapter.name} for {delivery.delivery_id}, attempt {delivery.attempt},"
-        self._going_on[key] = asyncio.get_running_loop().time(), limit_s, what
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        self._going_on[key] = begun, limit_s, what
+        going = self._begun_at[delivery.channel]
+        going[key] = begun
         try:
             await self._called(partition, members, adapter)
         finally:
             self._going_on.pop(key, None)
+            going.pop(key, None)
+            self._took[delivery.channel] += ((clock() - begun) - self._took[delivery.channel]) / _OF_LATE
 
     def overdue(self, now: float) -> list[tuple[str, float]]:
         """Return each call that goes on though its limit is over, and for how many seconds it has been so."""

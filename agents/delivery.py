@@ -42,8 +42,8 @@ from tables.transition import Arrival
 
 #: How long a call may outlive its own limit before its attempt is called a doubt, in ms.
 GRACE_MS = 5_000
-#: How long an answer "busy" asks core to wait, in ms.
-BUSY_MS = 1_000
+#: How long an answer "busy" asks core to wait, in ms: at least, and at most.
+BUSY_MS, MOST_BUSY_MS = 1_000, 60_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agents.deliver import Calls, Ended, Member
-from agents.delivery import Delivering
+from agents.delivery import BUSY_MS, MOST_BUSY_MS, Delivering
 from agents.mail_links import MailLinks
 from agents.ports import Out, Word
 from agents.suppressions import BOUNCED, BOUNCED_MS, STOP, UNSUBSCRIBED, Suppressions
@@ -511,3 +511,17 @@ async def test_a_message_that_did_not_go_out_waits_for_no_answer(kind: OutcomeKi
     await desk.call("anna@people.example")
     assert (desk.sent[0].reply_hint, desk.sent[0].last_inbound_ms) == ("Reply OK.", 77)
     assert (out in desk.given[0].body.more) is taken_back
+
+
+async def test_what_finds_its_room_full_waits_until_half_of_it_has_been_served_by_the_pace_of_late() -> None:
+    desk = Desk()
+    desk.adapter.channel, desk.adapter.concurrency = Channel.EMAIL, 4
+    assert desk.calls._busy_ms(desk.adapter, 1000) == BUSY_MS
+    desk.calls._took[Channel.EMAIL] = 0.05
+    assert desk.calls._busy_ms(desk.adapter, 1000) == 6250
+    desk.calls._took[Channel.EMAIL] = 3.0
+    assert desk.calls._busy_ms(desk.adapter, 1000) == MOST_BUSY_MS
+    # A call that has not ended yet says more than those that have.
+    desk.calls._took[Channel.EMAIL] = 0.05
+    desk.calls._begun_at[Channel.EMAIL] = {b"hangs": asyncio.get_running_loop().time() - 30}
+    assert desk.calls._busy_ms(desk.adapter, 1000) == MOST_BUSY_MS

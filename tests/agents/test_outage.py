@@ -175,3 +175,32 @@ def test_the_few_that_wait_lose_no_attempt_by_the_probes_of_an_hour(
         await place.stop()
 
     hours.run(hour())
+
+
+@pytest.mark.parametrize("room", [1000, 10])
+def test_what_waits_longer_than_its_lease_behind_a_slow_provider_is_asked_again_and_called_once(room: int) -> None:
+    """It takes every message, 25 s after it was called. With little room, what does not fit is turned away as busy."""
+
+    async def does(at: float, message: Send) -> Outcome:
+        await asyncio.sleep(25)
+        return await provider.take(message, "smtp")
+
+    provider = Provider(does)
+
+    async def hour() -> None:
+        place = Hours(
+            adapters(provider, Channel.EMAIL, concurrency=4), workers=2, lease_ms=LEASE_MS, room=room, window=60
+        )
+        ids = [f"r{n}" for n in range(200)]
+        await place.send(*(event(rid, T0 + 1000) for rid in ids))
+        await asyncio.sleep(BACK)
+        assert Counter(place.state(rid) for rid in ids) == {State.SENT: len(ids)}
+        assert set(provider.taken.values()) == {1}
+        reasons = Counter(entry.reason for entry in place.audit)
+        # Not a turn a second for each that waits: so long until there is room.
+        assert 0 < reasons["lease_expired" if room > 60 else "busy"] < 20 * len(ids)
+        assert {entry.to_state for entry in place.audit}.isdisjoint({State.MAYBE_SENT, State.DEAD_LETTER})
+        assert {entry.attempt for entry in place.audit} <= {0, 1}
+        await place.stop()
+
+    hours.run(hour())
