@@ -32,7 +32,7 @@ from channels.retry import RetryPolicy
 from schemas import codec
 from schemas.codec import Codec
 from schemas.names import Channel, MaybeSent, State
-from schemas.records import AuditEntry, ControlRecord, ReminderEvent, ReminderRow, Step
+from schemas.records import AuditEntry, ControlRecord, RecipientEvent, ReminderEvent, ReminderRow, Step
 from tables import due as index
 from tables import transition
 from tables.circuit import Limits
@@ -470,6 +470,11 @@ class Hours:
             key = event.reminder_id.encode()
             out = Out("reminders", partition_of(key, PARTITIONS), key, codec.encode(event))
             await self.bus.publish([out])
+
+    async def know(self, event: RecipientEvent) -> None:
+        """Write an event about a recipient."""
+        key = event.recipient_id.encode()
+        await self.bus.publish([Out("recipients", partition_of(key, PARTITIONS), key, codec.encode(event))])
 
     def row(self, reminder_id: str) -> ReminderRow:
         """Return the row of a reminder."""
