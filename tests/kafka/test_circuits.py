@@ -4,16 +4,20 @@ import asyncio
 import json
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
+from agents.publisher import partition_of
 from deploy.dev.broker import Broker
 from schemas.names import State
+from tables import quota
 from tests.kafka.harness import Installation, Worker, installed, mail_event, now_ms
 from tests.kafka.test_kills import mailed
 from tests.sandbox.smtp_server import SmtpServer, Stage
@@ -160,3 +164,33 @@ async def test_two_workers_keep_a_providers_rate_together(broker: Broker, tmp_pa
             begun = sorted(at for worker in workers for at in called(worker))
             assert len(begun) == 60
             assert max(bisect_left(begun, at + 1.0) - n for n, at in enumerate(begun)) <= 10
+
+
+async def test_two_workers_keep_a_providers_calls_a_day_together_and_another_worker_does_not_begin_anew(
+    broker: Broker, tmp_path: Path
+) -> None:
+    calls, held = 10, State.HELD
+    async with SmtpServer() as server:
+        extra = {"PROVIDER_QUOTAS": f"email/smtp={calls}"}
+        async with installed(broker.bootstrap, tmp_path, server.port, extra=extra) as service:
+            workers = [service.start(index) for index in range(2)]
+            for worker in workers:
+                await service.until_ready(worker)
+            day = quota.day_of(now_ms())
+            ids = [f"of-a-day-{n}" for n in range(40)]
+            await service.send(*(mail_event(rid, now_ms()) for rid in ids))
+            await service.all_in(ids, [State.SENT, held])
+            workers[0].kill()
+            more = [f"of-a-day-{n}" for n in range(40, 60)]
+            await service.send(*(mail_event(rid, now_ms()) for rid in more))
+            await service.all_in(more, [State.SENT, held])
+            if quota.day_of(now_ms()) != day:
+                pytest.skip("a new day of UTC has begun meanwhile")
+            # Each partition has its part, whoever works on it, and all parts make the whole.
+            parts = Counter(partition_of(rid.encode(), service.partitions) for rid in [*ids, *more])
+            shares = [min(parts[p], quota.share(calls, p, service.partitions)) for p in range(service.partitions)]
+            assert set(mailed(server).values()) == {1}
+            assert len(server.mails) == sum(shares) == calls
+            waits = [entry for entry in service.audit() if entry.to_state is held]
+            assert {entry.reason for entry in waits} == {"daily_quota"}
+            assert {entry.due for entry in waits} == {quota.next_day(now_ms())}
