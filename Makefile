@@ -9,11 +9,11 @@ CODE := $(wildcard app agents tables channels schemas deploy bench tests)
 TYPED := $(foreach folder,app agents tables channels schemas deploy bench tests/sandbox,$(if $(wildcard $(folder)/*.py),$(folder)))
 # Without what opens sockets, but with what compares pages and tables with the code.
 COMPARED := openapi reasons topics config teams meter
-FAST := $(wildcard tests/rules tests/schemas tests/agents tests/cases tests/docs tests/mutants) \
+FAST := $(wildcard tests/rules tests/schemas tests/agents tests/cases tests/docs tests/chaos tests/mutants) \
 	$(wildcard $(foreach name,$(COMPARED),tests/*/test_$(name).py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test interop check format bench canary mutants lock clean
+.PHONY: help setup run stop test interop check format bench chaos canary mutants lock clean
 
 help: ## show this
 	@echo "A reminder service on Kafka. The two commands to know: make run, make test"
@@ -57,6 +57,10 @@ format: setup ## let ruff format and mend what it can
 bench: setup ## the figures, as ratios taken in one run
 	@$(PY) -m deploy.dev.broker fetch
 	@$(PY) -m bench $(ARGS)
+
+chaos: setup ## kills, freezes and outages at every step, judged from outside (RUNS=20, SEED=…, ARGS="--only TEXT", ARGS=--quick)
+	@$(PY) -m deploy.dev.broker fetch
+	@$(PY) -m tests.chaos --runs $(or $(RUNS),1) $(ARGS)
 
 canary: setup ## personal data in every field, through every channel and failure: none may be found where none belongs
 	@$(PY) -m deploy.dev.broker fetch

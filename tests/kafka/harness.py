@@ -161,10 +161,11 @@ class Installation:
     def settings(self) -> Settings:
         return Settings.load(self.environ())
 
-    async def open(self) -> None:
-        await ensure_topics(self.settings)
+    @property
+    def tapped(self) -> tuple[str, ...]:
+        """The topics that are read."""
         names = self.names
-        tapped = (
+        return (
             names.audit,
             names.dlq,
             names.reminders_changelog,
@@ -172,7 +173,10 @@ class Installation:
             names.status,
             *names.retry.values(),
         )
-        self.tap = Tap(self.bootstrap, tapped, self.partitions)
+
+    async def open(self) -> None:
+        await ensure_topics(self.settings)
+        self.tap = Tap(self.bootstrap, self.tapped, self.partitions)
         await self.tap.start()
         self.producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, acks="all")
         await self.producer.start()
