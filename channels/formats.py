@@ -4,6 +4,7 @@ What a producer sends are texts. A local time without an offset is on the reader
 with an offset, and every instant, is put on it.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal, InvalidOperation
@@ -30,6 +31,15 @@ class NotOneError(ValueError):
     """A value is not what it is to be formatted as. The text says what was wanted, never the value."""
 
 
+#: What a locale may have behind language, script, region and variants: BCP 47's extensions and private use; POSIX's
+#: encoding and modifier.
+_EXTENDED = re.compile(r"[.@]|[-_][A-WYZa-wyz0-9](?=[-_])|[-_][xX](?=[-_])")
+#: Languages that have another name in CLDR.
+_NOW_NAMED = {"no": "nb", "sh": "sr-Latn"}
+#: Longest name of a locale that is looked at: BCP 47 recommends room for 35.
+_MAX_NAME = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Who reads: the locale of the words that were chosen, and the clock on the reader's wall."""
@@ -41,11 +51,21 @@ class Reader:
 
 @lru_cache(maxsize=256)
 def locale_of(name: str) -> Locale | None:
-    """Return a locale, in whichever spelling (``de-AT``, ``de_AT``, ``zh-Hant-TW``), None where babel has none."""
-    try:
-        return Locale.parse(name.replace("-", "_"))
-    except (UnknownLocaleError, ValueError, TypeError):
-        return None
+    """Return a locale, in whichever spelling (``de-AT``, ``de_AT``, ``zh-Hant-TW``), None where babel has none.
+
+    Phones and servers say more than that: extensions (``en-US-u-hc-h23``), an encoding (``pt_BR.UTF-8``), a region that
+    babel does not know. What it does not know is left out from the end, so that at least the language stays.
+    """
+    said = _EXTENDED.split(name.strip()[:_MAX_NAME])[0]
+    parts = [part for part in said.replace("_", "-").split("-") if part]
+    if parts:
+        parts[:1] = _NOW_NAMED.get(parts[0].lower(), parts[0]).split("-")
+    while parts:
+        try:
+            return Locale.parse("_".join(parts))
+        except (UnknownLocaleError, ValueError, TypeError):
+            parts.pop()
+    return None
 
 
 def tag(locale: Locale) -> str:
@@ -57,12 +77,14 @@ def tag(locale: Locale) -> str:
 def chain(name: str) -> tuple[str, ...]:
     """Return a locale and what stands in for it in the same language, nearest first: de-AT, de. Empty: none.
 
-    A script is not left out where its language has several: zh-TW is written as zh-Hant, and never falls to zh.
+    A script is not left out where its language has several: zh-TW is written as zh-Hant, and never falls to zh. Where
+    CLDR names another parent it comes first: es-MX, es-419, es; pt-AO, pt-PT, pt. Who
+    reads Nynorsk reads Bokmål.
     """
     locale = locale_of(name)
     if locale is None:
         return ()
-    names = [tag(locale)]
+    names = [tag(locale), *_parents(locale)]
     likely = get_global("likely_subtags")
     whole = likely.get(str(locale)) or likely.get(f"{locale.language}_{locale.territory}") or ""
     script = locale.script or next((part for part in whole.split("_") if len(part) == 4), "")
@@ -71,7 +93,16 @@ def chain(name: str) -> tuple[str, ...]:
         names.append(f"{locale.language}-{script}")
     if not script or script == usual:
         names.append(locale.language)
+    if locale.language == "nn":
+        names.append("nb")
     return tuple(dict.fromkeys(names))
+
+
+def _parents(locale: Locale) -> list[str]:
+    exceptions, found, name = get_global("parent_exceptions"), [], str(locale)
+    while (name := exceptions.get(name, "")) and name != "root":
+        found.append(name.replace("_", "-"))
+    return [one for one in found if one.partition("-")[0] == locale.language]
 
 
 @lru_cache(maxsize=1024)
@@ -142,7 +173,17 @@ def _format_date(day: date, style: Any, locale: str) -> str:
 
 @lru_cache(maxsize=8192)
 def _format_time(at: time, style: Any, locale: str) -> str:
-    return babel_dates.format_time(at, style, locale=locale)
+    return babel_dates.format_time(at, _pattern(style, locale), locale=locale)
+
+
+@lru_cache(maxsize=512)
+def _pattern(style: Any, locale: str) -> Any:
+    """Return a style of the time of day, or its pattern where babel's short words for the halves of the day are English
+    ones that the language does not write: Korean is 오후 3:05, as ICU has it, not PM 3:05."""
+    short, wide = (babel_dates.get_period_names(width, "format", locale) for width in ("abbreviated", "wide"))
+    if short.get("am") != "AM" or wide.get("am", "AM") == "AM":
+        return style
+    return re.sub(r"\ba\b", "aaaa", str(babel_dates.get_time_format(style, locale=locale).pattern))
 
 
 @lru_cache(maxsize=512)

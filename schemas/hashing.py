@@ -6,10 +6,13 @@ Without a secret the version is 0 and the hash has no key: whoever can read the 
 """
 
 import base64
+import contextlib
 import hmac
 import unicodedata
 from dataclasses import dataclass, field
 from hashlib import sha256
+
+import idna
 
 from schemas import phones
 from schemas.names import PHONE_CHANNELS, Channel
@@ -19,7 +22,7 @@ def normal(channel: Channel, address: str) -> str:
     """Return the one form of an address under which it is known, however it was written."""
     text = unicodedata.normalize("NFC", address).strip()
     if channel is Channel.EMAIL:
-        return text.casefold()
+        return _mailbox(text)
     if channel in PHONE_CHANNELS:
         number = phones.e164(text)
         if isinstance(number, str):
@@ -27,6 +30,18 @@ def normal(channel: Channel, address: str) -> str:
         text = text.removeprefix("whatsapp:")
         return "".join(c for c in text if c.isdigit() or c == "+")
     return text
+
+
+def _mailbox(text: str) -> str:
+    """Return a mail address without a name, its domain as an A-label, as providers name it when they tell of it."""
+    if text.endswith(">"):
+        text = text[text.rfind("<") + 1 : -1].strip()
+    local, at, domain = text.rpartition("@")
+    if domain.isascii():
+        return text.lower()
+    with contextlib.suppress(idna.IDNAError, UnicodeError):  # what is no domain is known as it stands
+        domain = idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")
+    return f"{local}{at}{domain}".lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,15 @@ from functools import lru_cache
 #: Longest value that is looked at.
 MAX_VALUE = 100
 _SCHEMES = ("whatsapp:", "tel:", "sms:")
+#: Names of countries beside those of ISO 3166-1 that are reserved for them, and usual.
+_ALIASES = {"UK": "GB", "EL": "GR"}
 _LETTERS = re.compile(r"[^\W\d_]")
 #: What begins an extension in the ways that people write it; only what follows digits counts.
 _EXTENSION = re.compile(
-    r"(?<=[\d)\s.])[\s.,;]*(?:ext(?:ension|n)?|x|#|durchwahl|poste|int(?:erno)?)[\s.:=]*\d+\s*\Z", re.IGNORECASE
+    r"(?<=[\d)\s.])[\s.,;]*(?:ext(?:ension|n)?|x|#|durchwahl|poste|int(?:erno)?)[\s.:=]*\d+\s*\Z"
+    # "030 123456/7" is two numbers, or an extension: as one it is a stranger's.
+    r"|(?<=\d{4})\s*/\s*\d{1,2}\s*\Z",
+    re.IGNORECASE,
 )
 
 
@@ -58,7 +63,8 @@ class PhoneFault:
 
 @lru_cache(maxsize=4096)
 def e164(value: str, region: str = "") -> str | PhoneFault:
-    """Return a phone number as ``+`` and digits. ``region``: two letters, for numbers without their country code."""
+    """Return a phone number as ``+`` and digits. ``region``: two letters, for numbers without their country code; what
+    ISO 3166-2 has behind them (``US-TX``) does not matter."""
     if len(value) > MAX_VALUE:
         return PhoneFault(PhoneReason.TOO_LONG)
     text = "".join(char for char in value if unicodedata.category(char) != "Cf").strip()
@@ -69,7 +75,8 @@ def e164(value: str, region: str = "") -> str | PhoneFault:
         return PhoneFault(PhoneReason.EXTENSION)
     if _LETTERS.search(text):
         return PhoneFault(PhoneReason.LETTERS)
-    return _parsed(text, region.strip().upper())
+    country = region.strip().upper().partition("-")[0]
+    return _parsed(text, _ALIASES.get(country, country))
 
 
 @lru_cache(maxsize=4096)

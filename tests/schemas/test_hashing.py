@@ -17,6 +17,37 @@ def test_however_an_address_is_written_it_is_the_same() -> None:
     assert h.key(Channel.PUSH, "aB") != h.key(Channel.PUSH, "ab")
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("anna@xn--fa-hia.de", "Anna@Faß.de"),
+        ("anna@xn--mnchen-3ya.example", "anna@mu\u0308nchen.example"),
+        ("anna@people.example", "Anna Weiß <anna@people.example>"),
+        ("anna@people.example", '"Weiß, Anna" <anna@PEOPLE.example>'),
+        ("anna@people.example", "anna@ｐｅｏｐｌｅ。example"),
+        ("a\u0308nne@people.example", "Änne@people.example"),
+    ],
+)
+def test_a_mailbox_is_the_same_as_its_provider_tells_of_it_and_as_people_write_it(told: str, kept: str) -> None:
+    h = AddressHash((OLD,))
+    assert h.key(Channel.EMAIL, told) == h.key(Channel.EMAIL, kept)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("anna@faß.de", "anna@fass.de"),
+        ("strasse@people.example", "straße@people.example"),
+        ("anna@аpple.example", "anna@apple.example"),
+        ("anna+news@people.example", "anna@people.example"),
+        ("anna@no domain", "anna@nodomain"),
+    ],
+)
+def test_a_mailbox_of_somebody_else_is_another(one: str, other: str) -> None:
+    h = AddressHash((OLD,))
+    assert h.key(Channel.EMAIL, one) != h.key(Channel.EMAIL, other)
+
+
 def test_channel_scope_secret_and_version_are_in_the_key() -> None:
     h = AddressHash((OLD,))
     keys = {
