@@ -15,7 +15,26 @@ from tables.settling import Again, Doubt, GiveUp, NextStep, Skip
 from tests.rules.life import AT_NINE, DAY, HOUR, MINUTE, RULES, T0, Reminder, examples
 
 MAIL, TEXT = Channel.EMAIL, Channel.SMS
-#: What delivery may answer, with the verdict that settle comes to.
+#: What delivery may hold a request for.
+HELD = (
+    "digest_window",
+    "cap_per_hour",
+    "calling_hours",
+    "zone_unknown",
+    "daily_quota",
+    "busy",
+    "paced",
+    "stopping",
+    "control_unknown",
+    "suppressions_unknown",
+    "unknown_recipient",
+    "another_key",
+    "stale_ask",
+    "hold:channel:sms",
+    "hold:provider:twilio",
+    "hold:circuit:twilio",
+)
+#: What it may answer, with the verdict that settle comes to.
 ANSWERS = (
     (OutcomeKind.DEFERRED, Again(MINUTE, "1m", spent=True), "greylisted", MAIL),
     (OutcomeKind.DEFERRED, Again(MINUTE, "1m", spent=False), "unreachable", MAIL),
@@ -32,6 +51,8 @@ ANSWERS = (
     (OutcomeKind.SKIPPED, Skip(State.SKIPPED), "not_on_send_only_list", MAIL),
     (OutcomeKind.MISCONFIGURED, Again(HOUR, "1h", spent=False), "sealed_with_unknown_key", MAIL),
     (OutcomeKind.MAYBE_SENT, Doubt(), "call_timeout", MAIL),
+    (OutcomeKind.MAYBE_SENT, Doubt(), "no_outcome", TEXT),
+    *((OutcomeKind.HELD, Again(MINUTE, "", spent=False, held=True), reason, TEXT) for reason in HELD),
 )
 ACTS = (
     Action.PAUSE,
@@ -69,6 +90,11 @@ def turns(r: Reminder) -> list[Callable[[int], object]]:
         may += [lambda n: r.fire()] * 4
     if row.link and row.definition is not None and row.definition.recipient_id:
         may.append(lambda n: r.profile("Europe/Vienna" if n % 3 else "Asia/Tokyo", reachable=n % 2 == 0))
+        may += [lambda n: r.erased()] if row.seq > 6 else []
+    if row.open is not None or row.closed:
+        said = (OutcomeKind.ACCEPTED, "ok"), (OutcomeKind.REJECTED, "too_late_to_cancel")
+        may.append(lambda n: r.retracted(*said[n % 2]))
+    may.append(lambda n: r.new_tzdata())
     o = row.open
     if o is None:
         return may
@@ -79,7 +105,25 @@ def turns(r: Reminder) -> list[Callable[[int], object]]:
         may += [lambda n: r.withdrawn(), lambda n: r.accepted(reason="ok", channel=MAIL), lambda n: answer(r, n)]
     if o.state in (State.SENT, State.MAYBE_SENT):
         may += [lambda n: r.receipt((OutcomeKind.DELIVERED, OutcomeKind.READ)[n % 2])] * 2
+        may += [lambda n: failed(r, n), lambda n: r.noted(("delay_told", "complaint_told")[n % 2], r.delivery_id())]
+    if o.state is State.MAYBE_SENT:
+        may += [lambda n: looked_up(r, n)] * 3
     return may
+
+
+def looked_up(r: Reminder, n: int) -> None:
+    """Let a provider have been asked about a doubt: alone, or as one of several in a message."""
+    detail = ("on its list as SM1; cost 0.008 EUR", "on its list as SM1")[n % 2]
+    if n % 3:
+        r.accepted(reason="found_at_provider", channel=TEXT, provider="twilio", provider_id="SM1", detail=detail)
+    else:
+        r.outcome(OutcomeKind.MAYBE_SENT, Doubt(), reason="not_at_provider", channel=TEXT, provider="twilio")
+
+
+def failed(r: Reminder, n: int) -> None:
+    """Let news tell that what was taken has failed, for good or for now."""
+    kinds = (OutcomeKind.UNDELIVERABLE, OutcomeKind.REJECTED, OutcomeKind.DEFERRED)
+    r.receipt(kinds[n % 3], again=Again(MINUTE, "1m", spent=True) if n % 2 else None)
 
 
 def answer(r: Reminder, n: int) -> None:

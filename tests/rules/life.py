@@ -23,7 +23,7 @@ from schemas.records import (
     RowStep,
 )
 from tables import due as index
-from tables import lifecycle, receipts, settling, transition
+from tables import erasure, lifecycle, receipts, settling, transition
 from tables.transition import Arrival, Rules, Transition
 from tests.effort import times
 
@@ -123,6 +123,19 @@ class Reminder:
         news = DeliveryReceipt(self.rid, delivery_id or self.delivery_id(), outcome, self.now, attempt=attempt)
         a = self._arrival("receipts")
         return self._apply(lambda row: receipts.receipt(self.rid, row, news, a, self.rules, again))
+
+    def retracted(self, outcome: OutcomeKind, reason: str) -> Transition:
+        answer = DeliveryAnswer(
+            AnswerKind.RETRACTED, self.rid, self.delivery_id(), outcome=outcome, reason=reason, channel=Channel.SMS
+        )
+        a = self._arrival("outcomes")
+        return self._apply(lambda row: receipts.retracted(self.rid, row, answer, a, self.rules))
+
+    def erased(self) -> Transition:
+        known = self.row.link if self.row is not None else 0
+        answer = DeliveryAnswer(AnswerKind.ERASED, self.rid, link=known, ended_at=self.now)
+        a = self._arrival("outcomes")
+        return self._apply(lambda row: erasure.recipient_erased(self.rid, row, answer, a, self.rules))
 
     def noted(self, told: str, delivery_id: str) -> Transition:
         news = DeliveryReceipt(self.rid, delivery_id, OutcomeKind.NONE, self.now, detail=told)
