@@ -26,6 +26,8 @@ MAX_INPUTS = 1000
 #: What a unit has not decided after so many seconds waits for the next one. The loop stands still meanwhile: of rules
 #: that take long to work out a thousand would keep it from the brokers until others' publishes are given up.
 DECIDE_S = 0.2
+#: The fewest inputs a unit takes where it may take more.
+MIN_INPUTS = 32
 LINGER_S = 0.002
 #: Nothing is fetched of a topic's partition from when this many inputs are undone until half of them are done.
 BACKLOG_LIMIT = 4000
@@ -157,6 +159,8 @@ class Units:
         self._backlogs: dict[int, Backlog] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._busy: set[int] = set()
+        #: How many inputs a unit takes: about as many as it can decide. What it gives back it has read for nothing.
+        self._at_once = MAX_INPUTS
         self._calm = asyncio.Event()
         self._calm.set()
         self.busy_since: dict[int, float] = {}
@@ -275,7 +279,7 @@ class Units:
                 if not backlog.inputs:
                     backlog.arrived.clear()
                     await backlog.arrived.wait()
-                if len(backlog.inputs) < MAX_INPUTS:
+                if len(backlog.inputs) < self._at_once:
                     await asyncio.sleep(LINGER_S)
                 inputs = self._take(backlog)
                 if backlog.waiting and len(backlog.inputs) < BACKLOG_LIMIT // 2:
@@ -307,7 +311,7 @@ class Units:
     def _take(self, backlog: Backlog) -> list[Event | Command]:
         """Take the next inputs. An event of a partition that has been given up since it came is another's by now."""
         inputs: list[Event | Command] = []
-        while backlog.inputs and len(inputs) < MAX_INPUTS:
+        while backlog.inputs and len(inputs) < self._at_once:
             item = backlog.inputs.popleft()
             if isinstance(item, COMMANDS) or self._current(item.message):
                 inputs.append(item)
@@ -332,12 +336,13 @@ class Units:
         after: list[Callable[[], None]] = []
         done: list[Event] = []
         clock = asyncio.get_running_loop().time
-        enough = clock() + DECIDE_S
+        began = clock()
         for taken, (item, job) in enumerate(zip(inputs, jobs, strict=True)):
-            if taken and clock() > enough:
+            if taken and clock() > began + DECIDE_S:
                 self.backlog(partition).inputs.extendleft(reversed(inputs[taken:]))
                 del inputs[taken:]
                 count = taken
+                self._at_once = max(MIN_INPUTS, taken)
                 break
             decision = self._decide(job, partition, view, now)
             if not isinstance(item, COMMANDS):
@@ -348,6 +353,9 @@ class Units:
             view.changed.update(decision.rows)
             emits.extend(decision.emits)
             after.extend(decision.after)
+        else:
+            if count >= self._at_once and clock() < began + DECIDE_S / 2:
+                self._at_once = min(MAX_INPUTS, 2 * self._at_once)
         await stage(Stage.DECIDED, partition, count)
         if emits:
             self._fence("emits")

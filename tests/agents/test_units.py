@@ -21,12 +21,15 @@ class Script:
     def __init__(self, **runs: Run) -> None:
         self.runs = runs
         self.calls = 0
+        self.read_count = 0
         self.failures: list[Exception] = []
 
     async def prepare(self, records: Sequence[Inbound]) -> None:
         pass
 
     def read(self, record: Inbound) -> Job:
+        self.read_count += 1
+
         def run(view: View, now: int) -> Decision:
             self.calls += 1
             return self.runs[(record.value or b"").decode()](view, now)
@@ -46,6 +49,7 @@ class Bench:
     """Units over memory."""
 
     def __init__(self, logic: Script) -> None:
+        self.logic = logic
         self.store, self.publisher, self.watch = MemoryStore(), MemoryPublisher(), Watch()
         self.checks: list[str] = []
         self.ended: list[str] = []
@@ -114,6 +118,17 @@ async def test_what_takes_long_to_decide_is_done_in_several_units() -> None:
         first = b.publisher.journal.index("ack")
         assert b.publisher.journal[first:].count("changelog") >= 1
         assert b.store.rows == {b"k": row(b"20")}
+
+
+async def test_units_learn_how_much_they_can_decide_and_read_little_twice() -> None:
+    async with bench(slow=lambda view, now: time.sleep(DECIDE_S / 80) or NOTHING) as b:
+        for event in [b.event("slow") for _ in range(400)]:
+            b.units.backlog(0).put(event)
+        async with asyncio.timeout(120):
+            while b.publisher.journal.count("ack") < 400:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        # What is left over is read again: a thousand and more, if each unit took all.
+        assert b.logic.read_count < 900
 
 
 async def test_emits_then_changelog_then_rows_then_acks_with_a_fence_before_each_publish() -> None:
