@@ -13,7 +13,7 @@ FAST := $(wildcard tests/rules tests/schemas tests/agents tests/cases tests/docs
 	$(wildcard $(foreach name,$(COMPARED),tests/*/test_$(name).py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test interop check format bench chaos canary mutants sbom lock clean
+.PHONY: help setup run stop test interop check format bench chaos canary mutants hostile sbom lock clean
 
 help: ## show this
 	@echo "A reminder service on Kafka. The two commands to know: make run, make test"
@@ -68,6 +68,9 @@ canary: setup ## personal data in every field, through every channel and failure
 
 mutants: setup ## faults planted in a copy of the code, each of which some test must notice; minutes
 	@nice $(PY) -m tests.mutants $(ARGS)
+
+hostile: setup ## malformed events in both framings, N of them: all answered, memory flat (N=1000000 takes long)
+	@HOSTILE_EVENTS=$(or $(N),100000) $(PY) -m pytest -q -s --timeout=0 tests/agents/test_hostile.py $(ARGS)
 
 sbom: setup ## what this is made of, as CycloneDX in build/sbom.json, from the lock files alone
 	@$(PY) -m deploy.dev.sbom --out build/sbom.json
