@@ -5,10 +5,12 @@ import asyncio
 import datetime
 import importlib.metadata
 import logging
+import math
 import os
 import platform
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -70,6 +72,7 @@ def write(text: str) -> None:
 async def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--runs", type=int, default=1, help="how often each scenario is run (default 1)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after so long")
     parser.add_argument("--only", default="", metavar="TEXT", help="only scenarios whose name has this in it")
     parser.add_argument("--quick", action="store_true", help="a short selection")
     parser.add_argument("--seed", default=os.environ.get("SEED", ""), help="replay what had this seed; also SEED=…")
@@ -84,12 +87,16 @@ async def main() -> int:
         return 0 if given.list else 2
     seed = given.seed or str(random.SystemRandom().randrange(10**6))
     print(f"SEED={seed}: {len(chosen)} scenarios, {given.runs} run(s) each", flush=True)
+    task = asyncio.current_task()
+    assert task is not None
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sig, task.cancel)
     home = Path(tempfile.mkdtemp(prefix="reminders-chaos-"))
     bad = False
     try:
         async with serving(home, seed) as service:
             runner = Runner(service, seed, lambda line: print(line, flush=True))
-            runs = await runner.run(plan(chosen, given.runs, seed))
+            runs = await runner.run(plan(chosen, given.runs, seed), given.minutes)
         rows = table(runs, chosen)
         bad = any(row.faults or row.trouble for row in rows)
         text = document(rows, seed)

@@ -121,7 +121,7 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class History:
     """Everything that is known from outside. ``resend``: the installation's rule for doubts of reminders that have none
-    of their own; ``slack_ms``: the lateness, and the error of clocks, that needs no reason."""
+    of their own; ``attempts``: as often is something tried; ``slack_ms``: the lateness that needs no reason."""
 
     events: Sequence[Written] = ()
     audit: Sequence[Written] = ()
@@ -132,6 +132,7 @@ class History:
     disturbed: Sequence[Span] = ()
     ended_at: int = 0
     resend: bool = False
+    attempts: int = 5
     slack_ms: int = 2_000
 
 
@@ -180,6 +181,10 @@ _ANEW = frozenset(
         "moved",
     }
 )
+#: A call that was never answered. Whoever knows a message by its id is sent it again (ADR 0029), so that it is no state
+#: of its own there: the doubt stands as the reason of a failure.
+_DOUBTS = frozenset({"no_outcome", "call_timeout", "no_answer", "connection_lost"})
+_KNOWS_COPIES = frozenset({Channel.WEBHOOK})
 #: A person said that it was sent.
 _BY_A_PERSON = frozenset({"resolved_sent"})
 #: Every worker knows of a STOP within so long.
@@ -359,7 +364,7 @@ def _ended(story: _Story, history: History) -> Iterator[Fault]:
     if last.to_state in _ENDS and last.due == 0:
         return
     if last.to_state is State.MAYBE_SENT:
-        if story.resends(history.resend):
+        if story.resends(history.resend) and last.attempt < history.attempts:
             yield story.fault(FaultKind.UNSENT, f"{last.reason}: its rule is to send it again")
         return
     if last.to_state not in _RESTS or (last.due and last.due + history.slack_ms < history.ended_at):
@@ -391,6 +396,7 @@ def _sent(story: _Story, history: History) -> Iterator[Fault]:
     yield from _nameless(story, taken, channels, attempts, resends)
     yield from _goes_on(story, sorted(deliveries))
     said = {(e.said.occurrence, e.said.round) for e in story.trail if e.said.to_state in _KNOWN or _went_on(e)}
+    said |= set(_left_in_doubt(story))
     for occurrence, round_ in sorted({delivery[:2] for delivery in deliveries} - said):
         yield story.fault(FaultKind.UNSAID, f"{occurrence}, round {round_}")
     if not story.trail:
@@ -398,6 +404,19 @@ def _sent(story: _Story, history: History) -> Iterator[Fault]:
             yield story.fault(FaultKind.UNSAID, "the audit knows nothing of it")
         return
     yield from _missing(story, taken, deliveries)
+
+
+def _left_in_doubt(story: _Story) -> Iterator[tuple[str, int]]:
+    """Yield what a receiver who knows copies may have, by the words of ADR 0029: the trail says that a call was not
+    answered, or a cancel came while one was under way."""
+    for entry in story.trail:
+        said = entry.said
+        if said.channel in _KNOWS_COPIES and said.reason in _DOUBTS:
+            yield said.occurrence, said.round
+    began = min((m.began_at for m in story.received if m.channel in _KNOWS_COPIES and m.taken), default=0)
+    for before, entry in pairwise(story.trail):
+        if before.said.to_state is State.WITHDRAWING and 0 < began < entry.at:
+            yield before.said.occurrence, before.said.round
 
 
 def _nameless(

@@ -1,6 +1,7 @@
 """Runs scenarios against an installation and has the checker judge each of them."""
 
 import asyncio
+import math
 import shutil
 import signal
 import time
@@ -20,6 +21,8 @@ from tests.kafka.harness import now_ms
 Say = Callable[[str], None]
 #: A point that the batch does not lead to within so many seconds is not met in this run.
 MEET_S = 30.0
+#: So many runs of each role are judged together: what a fault has left undone then never piles up.
+TOGETHER = 4
 #: How long the broker is away, in seconds: longer than a session.
 AWAY_S = 10.0
 #: How long a worker stays frozen, in seconds: longer than a session and what a takeover takes.
@@ -86,19 +89,29 @@ class Runner:
         self._numbers = 0
         self._began = time.monotonic()
 
-    async def run(self, plan: Sequence[tuple[Scenario, int]]) -> list[Run]:
-        """Run a plan: what can meet each role by itself at once, then what needs all for itself; and judge it."""
-        beside = [(s, n) for s, n in plan if s.way not in ALONE]
-        await asyncio.gather(*(self._lane([x for x in beside if x[0].role == role]) for role in ("core", "delivery")))
-        await self.judge()
-        for scenario, number in plan:
-            if scenario.way in ALONE:
+    async def run(self, plan: Sequence[tuple[Scenario, int]], minutes: float = math.inf) -> list[Run]:
+        """Run a plan, round by round: what can meet each role by itself at once, then what needs all for itself; and
+        judge it. Nothing is begun after so many minutes."""
+        for number in sorted({number for _, number in plan}):
+            ours = [scenario for scenario, n in plan if n == number]
+            lanes = [[s for s in ours if s.way not in ALONE and s.role == role] for role in ("core", "delivery")]
+            for begin in range(0, max(map(len, lanes)), TOGETHER):
+                if self._late(minutes):
+                    return self.done
+                await asyncio.gather(*(self._lane(lane[begin : begin + TOGETHER], number) for lane in lanes))
+                await self.judge()
+            for scenario in (s for s in ours if s.way in ALONE):
+                if self._late(minutes):
+                    return self.done
                 await self._one(scenario, number)
                 await self.judge()
         return self.done
 
-    async def _lane(self, plan: Sequence[tuple[Scenario, int]]) -> None:
-        for scenario, number in plan:
+    def _late(self, minutes: float) -> bool:
+        return time.monotonic() - self._began > minutes * 60
+
+    async def _lane(self, scenarios: Sequence[Scenario], number: int) -> None:
+        for scenario in scenarios:
             await self._one(scenario, number)
 
     async def _one(self, scenario: Scenario, number: int) -> None:
@@ -108,6 +121,11 @@ class Runner:
         for slot in list(self.service.slots.values()):
             if slot.role == scenario.role or scenario.way in ALONE:
                 await self.service.is_ready(slot)
+        other = None
+        if scenario.way is Way.FREEZE:
+            other = self.service.add(scenario.role, 1)
+            await self.service.is_ready(other)
+            await self.service.is_ready(self.service.slots[f"{scenario.role}-0"])
         name = f"{scenario.name.replace(' ', '-').replace(',', '')}.{number}"
         batch = workload.make(name, seed, now_ms() + 300, self._numbers, self.service.hooks.url)
         run = Run(scenario, number, batch)
@@ -121,6 +139,8 @@ class Runner:
             run.trouble = f"{scenario.name}, run {number}: {str(exc) or 'it took too long'}"
             self.say(run.trouble)
         await playing
+        if other is not None:
+            await self.service.remove(other)
         self.done.append(run)
         met = f"back after {run.recovery_ms / 1000:.1f} s" if run.met else "not met"
         self.say(f"{time.monotonic() - self._began:6.0f} s  {scenario.name} #{number}: {met}")
@@ -130,10 +150,13 @@ class Runner:
         service = self.service
         await service.all_ready()
         waiting = [run for run in self.done if run.verdict is None]
-        end = time.monotonic() + PATIENCE_S
+        end, least = time.monotonic() + PATIENCE_S, sum(len(run.batch.ids) for run in waiting) + 1
         while waiting:
-            for run in list(waiting):
-                verdict = check(service.history(run.batch))
+            verdicts = [(run, check(service.history(run.batch))) for run in waiting]
+            if (left := sum(verdict.of(_OPEN) for _, verdict in verdicts)) < least:
+                # Something has ended: it goes on.
+                end, least = time.monotonic() + PATIENCE_S, left
+            for run, verdict in verdicts:
                 if not verdict.of(_OPEN) or time.monotonic() > end:
                     run.verdict = verdict
                     waiting.remove(run)
@@ -173,7 +196,7 @@ class Runner:
                 run.met = not slot.disarm()
             case Way.JOIN:
                 await self._joined(run, slot, rng)
-            case Way.WIPE | Way.CORRUPT | Way.FULL:
+            case Way.WIPE | Way.CORRUPT:
                 await self._disk(run, slot, rng)
             case Way.STOP:
                 await asyncio.sleep(0.5 + rng.random() * 2)
@@ -235,14 +258,10 @@ class Runner:
             case Way.CORRUPT:
                 damaged = damage(slot.home, rng)
                 self.say(f"  damaged {damaged}")
-            case Way.FULL:
-                slot.once = {"FILE_BYTES": str(rng.randrange(20_000, 120_000))}
         slot.may_start.set()
         run.met = True
         if run.scenario.way is Way.CORRUPT:
             await self._wiped_if_refused(slot)
-        if run.scenario.way is Way.FULL:
-            await asyncio.sleep(8)
         await self._up(run, slot)
 
     async def _wiped_if_refused(self, slot: Slot) -> None:
@@ -261,17 +280,7 @@ class Runner:
                 await asyncio.sleep(0.05)
 
     async def _frozen(self, run: Run, slot: Slot, point: Point) -> None:
-        other = self.service.add(slot.role, 1)
-        await self.service.is_ready(other)
-        await self.service.is_ready(slot)
-        # The batch may be over by now: another one, for both.
-        self._numbers += 1
-        later = workload.make(
-            f"{run.batch.name}b", f"{run.batch.seed}/b", now_ms() + 300, self._numbers, self.service.hooks.url
-        )
         slot.arm(point)
-        playing = self.service.later(self.service.play(later))
-        second = Run(run.scenario, run.number, later)
         began, pid = now_ms(), slot.pid
         end = time.monotonic() + MEET_S
         while not stopped(pid) and time.monotonic() < end:  # noqa: ASYNC110  # as above
@@ -281,14 +290,10 @@ class Runner:
         if run.met:
             await asyncio.sleep(FROZEN_S)
             slot.signal(signal.SIGCONT)
-            slot.down_at = now_ms()
             # It ends, since it cannot know that it is still meant; or it has nothing to write, and joins again.
             await asyncio.sleep(3)
-        await playing
         self.service.disturbed.append(Span(began, now_ms() + CATCH_UP_MS))
         await self._up(run, slot)
-        await self.service.remove(other)
-        run.batch = merged(run.batch, second.batch)
 
     async def _third(self, run: Run, slot: Slot, rng: Random) -> None:
         began = now_ms()
@@ -331,12 +336,6 @@ class Runner:
         await service.all_ready()
         run.recovery_ms = now_ms() - back
         service.disturbed.append(Span(began, now_ms() + CATCH_UP_MS))
-
-
-def merged(one: Batch, other: Batch) -> Batch:
-    """Return two batches as one to be judged."""
-    one.ids += other.ids
-    return one
 
 
 def stopped(pid: int) -> bool:

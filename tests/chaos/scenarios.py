@@ -16,7 +16,6 @@ class Way(StrEnum):
     JOIN = "another worker joins, and the point is reached in the rebalance"
     WIPE = "killed, its data directory removed"
     CORRUPT = "killed, its store damaged"
-    FULL = "started on a disk that is full after a while"
     STOP = "asked to end, in orderly fashion"
     FREEZE = "frozen past its session beside another worker, and thawed"
     THIRD = "two more workers join one after the other, the first is killed"
@@ -80,7 +79,6 @@ OTHERS: tuple[Scenario, ...] = (
     *(Scenario(f"SIGTERM {role}", Way.STOP, role) for role in ("core", "delivery")),
     *(Scenario(f"wiped store of {role}", Way.WIPE, role) for role in ("core", "delivery")),
     *(Scenario(f"damaged store of {role}", Way.CORRUPT, role) for role in ("core", "delivery")),
-    *(Scenario(f"full disk of {role}", Way.FULL, role) for role in ("core", "delivery")),
     *(
         Scenario(f"one of two core frozen at {at}", Way.FREEZE, "core", at, How.STOP)
         for at in (At.DECIDED, At.EMITTED, At.LOGGED)

@@ -51,7 +51,6 @@ class Slot:
     service: "Service"
     role: str
     index: int
-    once: dict[str, str] = field(default_factory=dict)
     port: int = 0
     process: "subprocess.Popen[bytes] | None" = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,9 +134,7 @@ class Slot:
             "REMINDERS_DATA_DIR": str(self.home),
             "FAULT_FILE": str(self.fault),
             **{name: str(port) for name, port in ports.items()},
-            **self.once,
         }
-        self.once = {}
         self.ended.clear()
         self.starts += 1
         with self.log.open("ab") as out:

@@ -2,11 +2,10 @@
 
 FAULT_FILE names the file; it is looked at whenever a point is reached, so that a worker at work can be armed. The
 points are the stages that the product tells its meter, the hooks around a revocation and a recovery, and, wrapped here,
-the reading of a record and the fence. CLOCK_FILE and FILE_BYTES are those of ``tests.kafka.worker``.
+the reading of a record and the fence.
 """
 
 import os
-import resource
 import signal
 import sys
 import threading
@@ -21,7 +20,6 @@ from app import hardening, logs
 from app.build import MeterObserver, build_core, build_delivery, serve
 from app.config import Settings
 from tests.chaos.points import At, How, Point
-from tests.kafka.worker import follow_a_file
 
 
 class Fuse(MeterObserver):
@@ -117,10 +115,6 @@ class Watched:
 
 def main() -> None:
     role, path = sys.argv[1], Path(os.environ["FAULT_FILE"])
-    if "CLOCK_FILE" in os.environ:
-        follow_a_file(Path(os.environ["CLOCK_FILE"]))
-    if "FILE_BYTES" in os.environ:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["FILE_BYTES"]),) * 2)
     settings = Settings.load(os.environ)
     logs.setup(settings)
     meter = Meter(CollectorRegistry())
