@@ -3,13 +3,14 @@
 import time
 from datetime import UTC, date, datetime
 from itertools import islice
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from schemas.checks import check_reminder, zone_names
 from schemas.names import Action
 from schemas.records import Definition, ReminderEvent
-from tables import calendars, recurrence, schedule
+from tables import calendars, crontab, recurrence, schedule
 from tables.admission import times_fault
 from tables.calendars import Calendar, DayOff
 from tables.schedule import TimeRules
@@ -56,6 +57,11 @@ FAULTS = [
     (event(rrule="FREQ=MINUTELY;BYSECOND=0,30"), "fires_too_often", "rrule", None, "1440"),
     (event(rrule="FREQ=SECONDLY;BYMONTHDAY=1"), "fires_too_often", "rrule", None, "1440"),
     (event(rrule="FREQ=MINUTELY", before=("PT1H", "PT0S")), "fires_too_often", "rrule", None, "offsets counted"),
+    (
+        event(rrule=f"FREQ=DAILY;BYHOUR=9,10;BYMINUTE={','.join(map(str, range(60)))};BYSECOND=0,10,20,30,40,50",
+              before=("PT1H", "PT0S", "P1D")),
+        "fires_too_often", "rrule", None, "offsets counted",
+    ),
     (event(rrule="FREQ=MINUTELY;INTERVAL=14", calendar="gulf"), "fires_too_often", "rrule", None, "96 times a day"),
     (event("", cron="*/14 * * * *", calendar="gulf"), "fires_too_often", "cron", None, "that moves days"),
     (event("", cron="* * * * *", before=("PT1M", "PT0S")), "fires_too_often", "cron", "* * * * *", "1440"),
@@ -339,3 +345,30 @@ def test_every_zone_takes_a_daily_rule() -> None:
     for name in zone_names():
         found = list(islice(schedule.firings(d, name, NOW), 120))
         assert len({f.due_at for f in found}) == 120
+
+
+@pytest.mark.parametrize("year", [1800, 9900])
+def test_the_first_and_the_last_year_are_taken(year: int) -> None:
+    assert times_fault(event(rdates=(f"{year}-06-01T09:00",)), RULES) is None
+
+
+def test_a_calendar_that_moves_days_looks_back_over_all_days_off() -> None:
+    """Good Friday to Easter Monday: what is due on one of them fires on the Tuesday, 7 April 2026."""
+    easter = Calendar("easter", "DE", DayOff.AFTER)
+    assert easter.since(date(2026, 4, 7)) == date(2026, 4, 3)
+    assert easter.since(date(2026, 4, 8)) == date(2026, 4, 8)
+    assert easter.since(date(2026, 12, 28)) == date(2026, 12, 25)
+    assert easter.moved(date(2026, 4, 3)) == date(2026, 4, 7)
+
+
+def test_an_exchange_is_known_by_its_other_name() -> None:
+    assert calendars.public_holidays("NYSE", 2026) == calendars.public_holidays("XNYS", 2026) != {}
+
+
+@pytest.mark.parametrize("cron", ["0 2 * * *", "30 2 * * *", "59 2 29 3 *"])
+def test_a_time_of_cron_that_clocks_jump_over_is_known_to_be_missing(cron: str) -> None:
+    night = datetime(2026, 3, 28, 12, tzinfo=UTC)
+    at, missing = next(crontab.times(cron, night, ZoneInfo("Europe/Berlin")))
+    assert (at.astimezone(UTC), missing) == (datetime(2026, 3, 29, 1, tzinfo=UTC), True)
+    after, there = next(crontab.times("0 3 * * *", night, ZoneInfo("Europe/Berlin")))
+    assert (after.astimezone(UTC), there) == (datetime(2026, 3, 29, 1, tzinfo=UTC), False)

@@ -40,6 +40,8 @@ def said(*consents: tuple[str, Channel | None, bool, int]) -> RecipientProfile:
         ([("offers", Channel.SMS, True, 1), ("*", Channel.SMS, False, 2)], False),
         # A later grant of more does not take back a refusal in particular.
         ([("offers", Channel.SMS, False, 1), ("*", None, True, 2)], False),
+        ([("offers", Channel.SMS, False, 1), ("offers", None, True, 2)], False),
+        ([("offers", Channel.SMS, False, 1), ("*", Channel.SMS, True, 2)], False),
         # The same, or something within it, does.
         ([("*", None, False, 1), ("offers", Channel.SMS, True, 2)], True),
         ([("*", None, False, 1), ("*", None, True, 2)], True),
@@ -186,6 +188,8 @@ def test_the_later_of_two_caps_counts_and_minus_one_is_none() -> None:
     assert caps.full_until(profile, sends, "b", 5) == ("cap_per_day", 24 * HOUR)
     assert not caps.capped(RecipientProfile(max_per_hour=-1, max_per_day=-1))
     assert not caps.capped(None)
+    assert caps.capped(RecipientProfile(max_per_hour=1))
+    assert caps.capped(RecipientProfile(max_per_day=1))
     assert caps.due(sends) == 24 * HOUR
 
 

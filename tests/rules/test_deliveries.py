@@ -63,6 +63,11 @@ def test_a_first_request_goes_on_to_its_channel() -> None:
 def test_a_second_copy_of_a_request_does_nothing() -> None:
     assert deliveries.ask(asked(), REQUEST, T0, OLDEST) == NOTHING
     assert deliveries.ask(begun(), REQUEST, T0, OLDEST) == NOTHING
+    # So it is where a newer release says of the attempt what this one does not know.
+    known = deliveries.attempt_of(asked(), REQUEST.attempt)
+    assert known is not None
+    row = deliveries.with_attempt(asked(), replace(known, state=AttemptState.UNKNOWN))
+    assert deliveries.ask(row, REQUEST, T0, OLDEST) == NOTHING
 
 
 def test_an_older_ask_does_nothing() -> None:

@@ -81,7 +81,15 @@ def series(r: Reminder) -> None:
     r.upsert(replace(WHO, at=None, local="2026-12-01T09:00", zone="UTC", rrule="FREQ=DAILY"), 1)
 
 
-WAYS: list[Callable[[Reminder], None]] = [pending, sending, cancelling, snoozing, paused, in_doubt, sent, series]
+def series_in_doubt(r: Reminder) -> None:
+    series(r)
+    r.fire()
+    r.outcome(OutcomeKind.MAYBE_SENT, Doubt(), reason="no_outcome")
+
+
+WAYS: list[Callable[[Reminder], None]] = [
+    *(pending, sending, cancelling, snoozing, paused, in_doubt, sent, series, series_in_doubt),
+]
 
 
 @pytest.mark.parametrize("by", [erase, event])
@@ -103,6 +111,10 @@ def test_wherever_it_stands_nothing_personal_is_left_and_it_ends(
         r.withdrawn()
     assert r.row.open is None
     assert r.row.definition is None
+    row = r.row
+    assert (row.paused, row.zone, row.reachable, row.tzdata) == (False, "", True, "")
+    assert (row.told, row.told_at, row.since, row.moves) == ("", 0, 0, ())
+    assert (row.next_start, row.next_due, row.open_at) == ("", 0, 0)
     assert r.state is State.CANCELLED or was_sent
     assert r.reason == "erased"
     assert clean(r.row)

@@ -167,6 +167,32 @@ def test_windows_come_one_after_the_other_and_none_is_left_out(every: str, minut
 # -- what a hold does to rows ------------------------------------------------------------------------------------------
 
 
+def test_a_release_lets_go_what_its_hold_keeps_back_and_nothing_else() -> None:
+    r = Reminder()
+    r.upsert(NINE)
+    scope = "tenant:clinic"
+    assert not holding.let_go(r.rid, r.row, scope, AT_NINE, RULES).changed, "it waits for its own time"
+    assert not holding.let_go(r.rid, None, scope, AT_NINE, RULES).changed
+    held = holding.hold_back(r.rid, r.row, AT_NINE, AT_NINE, ControlRecord(scope, HOLD, at=0), RULES)
+    assert held is not None
+    assert held.row is not None
+    assert held.row.open is not None
+    later = AT_NINE + HOUR
+    assert not holding.let_go(r.rid, held.row, "tenant:other", later, RULES).changed, "another hold keeps it back"
+    due = held.row.open.due
+    assert not holding.let_go(r.rid, held.row, scope, due, RULES).changed, "it is due by itself"
+    gone = holding.let_go(r.rid, held.row, scope, later, RULES)
+    assert gone.row is not None
+    assert gone.row.open is not None
+    assert (gone.result, gone.row.open.state, gone.row.open.due) == ("released", State.HELD, later)
+    assert [entry.reason for entry in gone.audit] == ["released"]
+
+
+def test_what_recurs_stands_beside_what_was_held_by_hand() -> None:
+    assert holds.key("channel:sms", recurring=False) == "channel:sms"
+    assert holds.key("channel:sms", recurring=True) == "channel:sms recurring"
+
+
 def test_what_expires_while_it_is_held_names_the_hold() -> None:
     r = Reminder()
     r.upsert(NINE)

@@ -666,6 +666,15 @@ def test_one_to_come_is_moved_and_fires_once() -> None:
     assert r.open.occurrence == daily(4)
 
 
+def test_one_to_come_that_is_moved_while_another_is_sent_is_not_what_comes_next() -> None:
+    r = at_work()
+    r.fire()
+    assert (r.state, r.row.next_start) == (State.SENDING, daily(2))  # type: ignore[union-attr]
+    r.act(SNOOZE, occurrence="2026-12-02T09:00", at=EIGHT + 2 * DAY + HOUR)
+    assert (r.row.next_start, r.row.next_due) == (daily(3), EIGHT + 2 * DAY)  # type: ignore[union-attr]
+    consistent(r)
+
+
 def test_one_to_come_is_moved_before_the_open_one() -> None:
     r = at_work()
     r.act(SNOOZE, occurrence="2026-12-02T09:00", at=EIGHT - HOUR)
