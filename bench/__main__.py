@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import due, find, gate, intake, lanes, life, listing, million, recurrence, render, series
+from bench import channels, due, find, gate, intake, lanes, life, listing, million, recurrence, render, series
 from bench.figures import Figure, machine, save, show
 from bench.stage import BenchError, connected
 from deploy.dev.broker import Broker
@@ -25,6 +25,7 @@ BENCHES: dict[str, Bench] = {
     "series": series.run,
     "lanes": lanes.run,
     "life": life.run,
+    "channels": channels.run,
     "recovery": million.run,
     "find": find.run,
     "gate": gate.run,
