@@ -12,7 +12,7 @@ from random import Random
 
 from tests.chaos import workload
 from tests.chaos.checker import DOUBLES, LOSSES, Fault, FaultKind, Span, Verdict, check, told
-from tests.chaos.points import At, How, Point
+from tests.chaos.points import At, Point
 from tests.chaos.scenarios import ALONE, Scenario, Way
 from tests.chaos.service import CATCH_UP_MS, PATIENCE_S, Service, Slot
 from tests.chaos.workload import Batch
@@ -91,21 +91,27 @@ class Runner:
 
     async def run(self, plan: Sequence[tuple[Scenario, int]], minutes: float = math.inf) -> list[Run]:
         """Run a plan, round by round: what can meet each role by itself at once, then what needs all for itself; and
-        judge it. Nothing is begun after so many minutes."""
+        judge it. Nothing is begun after so many minutes. In the end all are judged once more: what has ended well may
+        have been sent again since."""
+        await self._rounds(plan, minutes)
+        for run in self.done:
+            self._judged(run, check(self.service.history(run.batch)))
+        return self.done
+
+    async def _rounds(self, plan: Sequence[tuple[Scenario, int]], minutes: float) -> None:
         for number in sorted({number for _, number in plan}):
             ours = [scenario for scenario, n in plan if n == number]
             lanes = [[s for s in ours if s.way not in ALONE and s.role == role] for role in ("core", "delivery")]
             for begin in range(0, max(map(len, lanes)), TOGETHER):
                 if self._late(minutes):
-                    return self.done
+                    return
                 await asyncio.gather(*(self._lane(lane[begin : begin + TOGETHER], number) for lane in lanes))
                 await self.judge()
             for scenario in (s for s in ours if s.way in ALONE):
                 if self._late(minutes):
-                    return self.done
+                    return
                 await self._one(scenario, number)
                 await self.judge()
-        return self.done
 
     def _late(self, minutes: float) -> bool:
         return time.monotonic() - self._began > minutes * 60
@@ -130,7 +136,8 @@ class Runner:
         batch = workload.make(name, seed, now_ms() + 300, self._numbers, self.service.hooks.url)
         run = Run(scenario, number, batch)
         for slot in self.service.slots.values():
-            slot.recovery_ms = 0
+            if slot.role == scenario.role or scenario.way in ALONE:
+                slot.recovery_ms = 0
         playing = self.service.later(self.service.play(batch))
         try:
             async with asyncio.timeout(PATIENCE_S * 2):
@@ -158,13 +165,19 @@ class Runner:
                 end, least = time.monotonic() + PATIENCE_S, left
             for run, verdict in verdicts:
                 if not verdict.of(_OPEN) or time.monotonic() > end:
-                    run.verdict = verdict
+                    self._judged(run, verdict)
                     waiting.remove(run)
-                    for fault in verdict.faults:
-                        self.say(f"FAULT in {run.scenario.name} #{run.number}: {fault}")
-                    for rid in dict.fromkeys(fault.reminder_id for fault in verdict.faults):
-                        self.say(told(service.history(run.batch), rid))
             await asyncio.sleep(0.5)
+
+    def _judged(self, run: Run, verdict: Verdict) -> None:
+        """Keep a verdict, and say what is new in it."""
+        known = {(f.kind, f.reminder_id) for f in run.verdict.faults} if run.verdict is not None else set()
+        fresh = [fault for fault in verdict.faults if (fault.kind, fault.reminder_id) not in known]
+        run.verdict = verdict
+        for fault in fresh:
+            self.say(f"FAULT in {run.scenario.name} #{run.number}: {fault}")
+        for rid in dict.fromkeys(fault.reminder_id for fault in fresh):
+            self.say(told(self.service.history(run.batch), rid))
 
     # -- ways
 
@@ -367,6 +380,3 @@ def table(runs: Sequence[Run], scenarios: Sequence[Scenario]) -> list[Row]:
     for run in runs:
         rows[run.scenario.name].add(run)
     return [row for row in rows.values() if row.runs]
-
-
-__all__ = ["How", "Row", "Run", "Runner", "table"]

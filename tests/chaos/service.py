@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -366,8 +365,3 @@ async def serving(home: Path, seed: str, broker: Broker | None = None) -> AsyncI
         stack.push_async_callback(service.end)
         await service.begin()
         yield service
-
-
-def since(start: float) -> float:
-    """Return the seconds since an instant of the monotonic clock."""
-    return time.monotonic() - start
