@@ -118,6 +118,9 @@ def read_long(b: bytes, i: int) -> tuple[int, int]:
     c = b[i]
     i += 1
     n = c & 127
+    if c > 127 and (d := b[i]) < 128:
+        n |= d << 7
+        return (n >> 1) ^ -(n & 1), i + 1
     shift = 7
     while c > 127 and shift < 70:
         c = b[i]
