@@ -14,6 +14,9 @@ A bare ``Table(store="due://")`` would silently be the memory store, for ``bool(
 Only the unit of work writes: ``table[key] = value`` raises ``TypeError``, before anything has left for the changelog.
 No iterator outlives a call: one that lives keeps RocksDB's lock, and the partition could not be opened again after a
 rebalance.
+
+What RocksDB finds damaged is raised, noted beside the database, and put aside when it is opened the next time: the rows
+come back from the changelog.
 """
 
 import contextlib
@@ -59,6 +62,8 @@ _COUNT = struct.Struct(">Q")
 _VERSION = str(INDEX_VERSION).encode()
 #: The counter of rows that are shorter than a header, and hence in no state.
 _DAMAGED = (255, 255)
+#: How RocksDB's errors about bytes that are not what it wrote begin.
+_CORRUPTION = "Corruption"
 _DAMAGED_MESSAGE = "a row is shorter than its header; it is kept, and never comes due"
 #: Above every index key: a group, a time and a key of at most 210 bytes.
 _END = b"\xff" * 256
@@ -141,14 +146,20 @@ class DueStore(Store):
 
     def get_rows(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the rows of the keys, in their order; None where there is none."""
-        return _get(self._database(partition).rows, keys)
+        with self._noticing(partition) as db:
+            return _get(db.rows, keys)
 
     def write_rows(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int | None) -> list[bytes]:
         """Write (None: delete) rows, what follows from them, and the changelog offset they reflect; all or nothing.
 
         Returns the index keys that were added.
         """
-        db = self._database(partition)
+        with self._noticing(partition) as db:
+            return self._write(partition, db, rows, offset)
+
+    def _write(
+        self, partition: int, db: _Database, rows: Mapping[bytes, bytes | None], offset: int | None
+    ) -> list[bytes]:
         due = db.due_family
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
@@ -188,11 +199,13 @@ class DueStore(Store):
 
     def scan_rows(self, partition: int, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return at most limit rows with key >= start, in the order of their keys."""
-        return _scan(self._database(partition).rows, start, None, limit)
+        with self._noticing(partition) as db:
+            return _scan(db.rows, start, None, limit)
 
     def scan_prefix(self, partition: int, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return at most limit rows whose key begins with prefix and is >= start, in the order of their keys."""
-        return _scan(self._database(partition).rows, max(prefix, start), _after(prefix), limit)
+        with self._noticing(partition) as db:
+            return _scan(db.rows, max(prefix, start), _after(prefix), limit)
 
     # -- what is due
 
@@ -202,11 +215,13 @@ class DueStore(Store):
         Costs what it returns, not what the table holds, provided that start is where the last scan ended: what has
         been taken out of the index before that would be walked over.
         """
-        return _scan_keys(self._database(partition).due, max(group, start), entry(group, upto_ms + 1, b""), limit)
+        with self._noticing(partition) as db:
+            return _scan_keys(db.due, max(group, start), entry(group, upto_ms + 1, b""), limit)
 
     def next_due(self, partition: int, group: bytes, start: bytes) -> int | None:
         """Return when the group's first entry at or after start is due (ms UTC), None if there is none."""
-        first = _scan_keys(self._database(partition).due, max(group, start), _after_group(group), 1)
+        with self._noticing(partition) as db:
+            first = _scan_keys(db.due, max(group, start), _after_group(group), 1)
         return due_of(first[0]) if first else None
 
     def counts(self, partition: int) -> dict[_Count, int]:
@@ -231,11 +246,13 @@ class DueStore(Store):
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Return the changelog offset up to which this store reflects the changelog."""
-        return _offset(self._database(tp.partition).meta)
+        with self._noticing(tp.partition) as db:
+            return _offset(db.meta)
 
     def set_persisted_offset(self, tp: TP, offset: int) -> None:
         """Note that everything up to offset is reflected (records that hold no row need no write of rows)."""
-        self._database(tp.partition).meta.put(_OFFSET_KEY, str(offset).encode())
+        with self._noticing(tp.partition) as db:
+            db.meta.put(_OFFSET_KEY, str(offset).encode())
 
     def apply_changelog_batch(
         self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
@@ -265,8 +282,8 @@ class DueStore(Store):
 
     def check(self, partition: int) -> IndexReport:
         """Compare index and counters with the rows. Reads the whole partition."""
-        db = self._database(partition)
-        return _compare(db.rows, db.due, db.meta)
+        with self._noticing(partition) as db:
+            return _compare(db.rows, db.due, db.meta)
 
     # -- opening and closing (Faust's own names)
 
@@ -277,9 +294,49 @@ class DueStore(Store):
             self._db_for_partition(partition)
             return self._open_databases[partition]
 
+    @contextlib.contextmanager
+    def _noticing(self, partition: int) -> Iterator[_Database]:
+        """Give a partition's database; note damage that is found in it."""
+        try:
+            yield self._database(partition)
+        except Exception as exc:
+            if str(exc).startswith(_CORRUPTION):
+                log.error("a store is damaged", extra=self._about(partition) | {"found": str(exc)})
+                self._note(partition).write_text(str(exc), "utf-8")
+            raise
+
+    def _note(self, partition: int) -> Path:
+        """Return the file that says that a partition's database is damaged."""
+        return self.partition_path(partition).with_suffix(".damage")
+
+    def _put_aside(self, partition: int, why: str) -> None:
+        """Move a damaged database out of the way, in the place of one that was before."""
+        path = self.partition_path(partition)
+        aside = path.with_suffix(".damaged")
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        self._note(partition).unlink(missing_ok=True)
+        about = self._about(partition) | {"found": why, "aside": aside.name}
+        log.error("a damaged store was put aside; its rows are read from the changelog", extra=about)
+
     def _open_for_partition(self, partition: int) -> Rdict:
         path = self.partition_path(partition)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if (note := self._note(partition)).exists():
+            self._put_aside(partition, note.read_text("utf-8"))
+        try:
+            db = self._opened(partition, path)
+        except Exception as exc:
+            if not str(exc).startswith(_CORRUPTION):
+                raise
+            gc.collect()
+            self._put_aside(partition, str(exc))
+            db = self._opened(partition, path)
+        self._open_databases[partition] = db
+        return db.rows
+
+    def _opened(self, partition: int, path: Path) -> _Database:
         cache = Cache(self.rocksdb_options.block_cache_size)
         rows = Rdict(
             str(path),
@@ -294,12 +351,16 @@ class DueStore(Store):
             meta_family=rows.get_column_family_handle(_META),
             counts=Counter(),
         )
-        if db.meta.get(_VERSION_KEY) == _VERSION:
-            db.counts.update(_counts(db.meta))
-        else:
-            self._rebuild(partition, db)
-        self._open_databases[partition] = db
-        return rows
+        try:
+            if db.meta.get(_VERSION_KEY) == _VERSION:
+                db.counts.update(_counts(db.meta))
+            else:
+                self._rebuild(partition, db)
+        except Exception:
+            # Held on to, it would keep RocksDB's lock.
+            db.close()
+            raise
+        return db
 
     def _options(self, cache: Cache) -> Options:
         # Faust's RocksDBOptions.as_options makes a cache of its own for each family.
@@ -387,9 +448,10 @@ class DueStore(Store):
         self._key_index.clear()
         # partition_path gives the name of one partition; its neighbours differ in the number alone.
         name = self.partition_path(0).name
-        for path in self.path.glob(name.replace("-0.db", "-*.db")):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(path)
+        for suffix in (".db", ".damaged"):
+            for path in self.path.glob(name.replace("-0.db", f"-*{suffix}")):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(path)
 
     # -- refused
 
@@ -456,7 +518,8 @@ def _scan(db: Rdict, start: bytes, end: bytes | None, limit: int) -> list[tuple[
         for key, value in db.items(from_key=start, read_opt=_bounded(end)):
             found.append((key, value))  # type: ignore[arg-type]  # raw mode: bytes
             if len(found) >= limit:
-                break
+                return found
+        _at_end(db, found[-1][0] if found else start, end)
     return found
 
 
@@ -466,8 +529,18 @@ def _scan_keys(db: Rdict, start: bytes, end: bytes | None, limit: int) -> list[b
         for key in db.keys(from_key=start, read_opt=_bounded(end)):
             found.append(key)  # type: ignore[arg-type]  # raw mode: bytes
             if len(found) >= limit:
-                break
+                return found
+        _at_end(db, found[-1] if found else start, end)
     return found
+
+
+def _at_end(db: Rdict, last: bytes, end: bytes | None) -> None:
+    """Raise if a scan ended behind ``last`` at damage: rocksdict's iterators end there as if nothing came behind."""
+    step = db.iter(_bounded(end))
+    step.seek(last)
+    if step.valid():
+        step.next()
+    step.status()
 
 
 def _chunks(rows: Rdict) -> Iterator[list[tuple[bytes, bytes]]]:

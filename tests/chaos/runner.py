@@ -273,24 +273,7 @@ class Runner:
                 self.say(f"  damaged {damaged}")
         slot.may_start.set()
         run.met = True
-        if run.scenario.way is Way.CORRUPT:
-            await self._wiped_if_refused(slot)
         await self._up(run, slot)
-
-    async def _wiped_if_refused(self, slot: Slot) -> None:
-        """Do what the runbook says where a worker does not start on its store: remove it."""
-        starts = slot.starts
-        async with asyncio.timeout(PATIENCE_S):
-            while not slot.ready.is_set():
-                if slot.starts > starts + 2:
-                    self.say(f"  it does not start: {slot.tail(1)[:300]}; its store is removed")
-                    slot.may_start.clear()
-                    slot.signal(signal.SIGKILL)
-                    await slot.ended.wait()
-                    shutil.rmtree(slot.home)
-                    slot.may_start.set()
-                    return
-                await asyncio.sleep(0.05)
 
     async def _frozen(self, run: Run, slot: Slot, point: Point) -> None:
         slot.arm(point)

@@ -218,6 +218,63 @@ asyncio.run(main())
     assert report.offset in (last, last + 1)
 
 
+def filled(path: Path) -> tuple[Path, dict[bytes, bytes | None]]:
+    """Return the directory of a partition whose rows lie in files of RocksDB, and the rows."""
+    s, chance = make_store(path), random.Random(1)
+    rows: dict[bytes, bytes | None] = {b"k%05d" % n: row(due_ms=n, body=chance.randbytes(200)) for n in range(20_000)}
+    s.write_rows(1, rows, 19_999)
+    s._open_databases[1].rows.flush()
+    s._close(1)
+    return s.partition_path(1), rows
+
+
+def damage(file: Path, how: str) -> None:
+    """Overwrite some bytes amid a file, or cut it."""
+    with file.open("r+b") as f:
+        if how == "cut":
+            f.truncate(file.stat().st_size // 2)
+        else:
+            f.seek(file.stat().st_size // 2)
+            f.write(bytes(3000))
+
+
+async def test_a_scan_that_meets_damage_fails_and_the_store_begins_anew_with_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An iterator of RocksDB ends at damage as if nothing came behind it: what is due there would never be found."""
+    directory, rows = filled(tmp_path)
+    damage(max(directory.glob("*.sst"), key=lambda file: file.stat().st_size), "overwritten")
+    s = make_store(tmp_path)
+    assert len(s.scan_rows(1, b"", 10)) == 10
+    with pytest.raises(Exception, match=r"^Corruption"):
+        s.scan_rows(1, b"", 1_000_000)
+    assert "a store is damaged" in caplog.text
+    s._close(1)
+    # What is read next may be whole: the note counts.
+    s = make_store(tmp_path)
+    assert (s.persisted_offset(faust.types.TP("any", 1)), s.scan_rows(1, b"", 10), s.counts(1)) == (None, [], {})
+    s.write_rows(1, rows, 19_999)
+    assert s.check(1).ok
+    s._close(1)
+    assert sorted(path.name for path in directory.parent.glob("rows-1.*")) == ["rows-1.damaged", "rows-1.db"]
+    assert make_store(tmp_path).get_rows(1, [b"k00007"]) == [rows[b"k00007"]]
+
+
+async def test_a_store_that_cannot_be_opened_is_put_aside_at_once(tmp_path: Path) -> None:
+    for again in range(2):
+        directory, rows = filled(tmp_path)
+        damage(max(directory.glob("*.sst"), key=lambda file: file.stat().st_size), "cut")
+        s = make_store(tmp_path)
+        assert s.get_rows(1, [b"k00007"]) == [None], again
+        assert s.persisted_offset(faust.types.TP("any", 1)) is None
+        s.write_rows(1, rows, 19_999)
+        assert s.check(1).ok
+        s._close(1)
+    assert sorted(path.name for path in directory.parent.glob("rows-1.*")) == ["rows-1.damaged", "rows-1.db"]
+    make_store(tmp_path).reset_state()
+    assert list(directory.parent.glob("rows-1.*")) == []
+
+
 async def test_a_directory_is_checked_while_its_worker_runs(tmp_path: Path) -> None:
     s = make_store(tmp_path)
     s.write_rows(0, {b"a": row(due_ms=5)}, 3)
