@@ -15,8 +15,8 @@ Only the unit of work writes: ``table[key] = value`` raises ``TypeError``, befor
 No iterator outlives a call: one that lives keeps RocksDB's lock, and the partition could not be opened again after a
 rebalance.
 
-What RocksDB finds damaged is raised, noted beside the database, and put aside when it is opened the next time: the rows
-come back from the changelog.
+What RocksDB finds damaged is raised and noted beside the database, which is removed when it is opened the next time:
+the rows come back from the changelog.
 """
 
 import contextlib
@@ -309,29 +309,29 @@ class DueStore(Store):
         """Return the file that says that a partition's database is damaged."""
         return self.partition_path(partition).with_suffix(".damage")
 
-    def _put_aside(self, partition: int, why: str) -> None:
-        """Move a damaged database out of the way, in the place of one that was before."""
+    def _begin_anew(self, partition: int, why: str) -> None:
+        """Remove a damaged database. No copy is kept: it would outlive what is erased, keys among it."""
         path = self.partition_path(partition)
-        aside = path.with_suffix(".damaged")
         if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
+            shutil.rmtree(path)
         self._note(partition).unlink(missing_ok=True)
-        about = self._about(partition) | {"found": why, "aside": aside.name}
-        log.error("a damaged store was put aside; its rows are read from the changelog", extra=about)
+        log.error(
+            "a damaged store was removed; its rows are read from the changelog",
+            extra=self._about(partition) | {"found": why},
+        )
 
     def _open_for_partition(self, partition: int) -> Rdict:
         path = self.partition_path(partition)
         path.parent.mkdir(parents=True, exist_ok=True)
         if (note := self._note(partition)).exists():
-            self._put_aside(partition, note.read_text("utf-8"))
+            self._begin_anew(partition, note.read_text("utf-8"))
         try:
             db = self._opened(partition, path)
         except Exception as exc:
             if not str(exc).startswith(_CORRUPTION):
                 raise
             gc.collect()
-            self._put_aside(partition, str(exc))
+            self._begin_anew(partition, str(exc))
             db = self._opened(partition, path)
         self._open_databases[partition] = db
         return db.rows
@@ -448,10 +448,9 @@ class DueStore(Store):
         self._key_index.clear()
         # partition_path gives the name of one partition; its neighbours differ in the number alone.
         name = self.partition_path(0).name
-        for suffix in (".db", ".damaged"):
-            for path in self.path.glob(name.replace("-0.db", f"-*{suffix}")):
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(path)
+        for path in self.path.glob(name.replace("-0.db", "-*.db")):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path)
 
     # -- refused
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.dev.broker import ENDPOINTS
 from tests.chaos.runner import Row, Runner, table
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.service import serving
@@ -37,7 +38,8 @@ def plan(scenarios: Sequence[Scenario], runs: int, seed: str) -> list[tuple[Scen
 
 def document(rows: Sequence[Row], seed: str) -> str:
     """Return the table of runs, with what they ran on."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    packages = (f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    versions = ", ".join((f"Kafka {ENDPOINTS[0].rpartition(':')[2]}", *packages))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     total = Row("all")
     for row in rows:
@@ -50,7 +52,7 @@ def document(rows: Sequence[Row], seed: str) -> str:
         total.untimely, total.maybe_sent = total.untimely + row.untimely, total.maybe_sent + row.maybe_sent
         total.worst_ms = max(total.worst_ms, row.worst_ms)
     out = [
-        f"{today}, `SEED={seed}`; Python {platform.python_version()}, Kafka 4.1.1, {versions}; {os.cpu_count()} cores.",
+        f"{today}, `SEED={seed}`; Python {platform.python_version()}, {versions}; {os.cpu_count()} cores.",
         "",
         "| scenario | runs | met | reminders | lost | doubled | early or late | maybe sent | worst recovery, s |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",

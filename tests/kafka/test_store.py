@@ -256,11 +256,11 @@ async def test_a_scan_that_meets_damage_fails_and_the_store_begins_anew_with_the
     s.write_rows(1, rows, 19_999)
     assert s.check(1).ok
     s._close(1)
-    assert sorted(path.name for path in directory.parent.glob("rows-1.*")) == ["rows-1.damaged", "rows-1.db"]
+    assert sorted(path.name for path in directory.parent.glob("rows-1.*")) == ["rows-1.db"]
     assert make_store(tmp_path).get_rows(1, [b"k00007"]) == [rows[b"k00007"]]
 
 
-async def test_a_store_that_cannot_be_opened_is_put_aside_at_once(tmp_path: Path) -> None:
+async def test_a_store_that_cannot_be_opened_begins_anew_at_once(tmp_path: Path) -> None:
     for again in range(2):
         directory, rows = filled(tmp_path)
         damage(max(directory.glob("*.sst"), key=lambda file: file.stat().st_size), "cut")
@@ -270,7 +270,7 @@ async def test_a_store_that_cannot_be_opened_is_put_aside_at_once(tmp_path: Path
         s.write_rows(1, rows, 19_999)
         assert s.check(1).ok
         s._close(1)
-    assert sorted(path.name for path in directory.parent.glob("rows-1.*")) == ["rows-1.damaged", "rows-1.db"]
+    assert sorted(path.name for path in directory.parent.glob("rows-1.*")) == ["rows-1.db"]
     make_store(tmp_path).reset_state()
     assert list(directory.parent.glob("rows-1.*")) == []
 
